@@ -1,0 +1,1 @@
+//! The coordination tree, its homes, the metadata image and the controller's decisions.

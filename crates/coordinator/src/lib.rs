@@ -1,0 +1,1 @@
+//! Group and offset coordinators as pure state machines: no I/O, no clock.

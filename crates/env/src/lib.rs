@@ -1,0 +1,1 @@
+//! The outside world behind traits: clocks, randomness, network, files, threads.

@@ -1,0 +1,2 @@
+//! The `klamm` binary: one file per verb, no logic.
+fn main() {}

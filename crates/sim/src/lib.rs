@@ -1,0 +1,1 @@
+//! Simulated disk, network faults, workloads, history checker.

@@ -1,0 +1,2 @@
+//! `cargo xtask`: code generation, documentation and repository checks.
+fn main() {}
