@@ -1,1 +1,9 @@
-//! Simulated disk, network faults, workloads, history checker.
+//! Klamm inside a simulation: production code on a simulated network, disk, clock and randomness.
+//!
+//! One seed decides everything, so that a failing run repeats exactly. Turmoil repeats in fresh
+//! processes, not twice within one: run one seed per process (`klamm-sim`).
+
+pub mod disk;
+pub mod world;
+
+mod network;
