@@ -182,7 +182,7 @@ struct Parser {
 impl Parser {
     fn line(&mut self, line: &str) -> Result<(), String> {
         let indent = line.len() - line.trim_start().len();
-        if indent % 2 != 0 {
+        if !indent.is_multiple_of(2) {
             return Err("odd indentation".into());
         }
         match indent / 2 {

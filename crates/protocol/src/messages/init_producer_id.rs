@@ -14,7 +14,7 @@ pub struct InitProducerIdRequest {
     pub transaction_timeout_ms: i32,
     pub producer_id: i64,
     pub producer_epoch: i16,
-    pub enable2_pc: bool,
+    pub enable_2pc: bool,
     pub keep_prepared_txn: bool,
 }
 
@@ -25,7 +25,7 @@ impl Default for InitProducerIdRequest {
             transaction_timeout_ms: 0,
             producer_id: -1,
             producer_epoch: -1,
-            enable2_pc: false,
+            enable_2pc: false,
             keep_prepared_txn: false,
         }
     }
@@ -41,7 +41,7 @@ impl Decode for InitProducerIdRequest {
             transaction_timeout_ms: r.i32()?,
             producer_id: if version >= 3 { r.i64()? } else { -1 },
             producer_epoch: if version >= 3 { r.i16()? } else { -1 },
-            enable2_pc: if version == 6 { r.bool()? } else { false },
+            enable_2pc: if version == 6 { r.bool()? } else { false },
             keep_prepared_txn: if version == 6 { r.bool()? } else { false },
         };
         if flexible {
@@ -67,9 +67,9 @@ impl Encode for InitProducerIdRequest {
             absent(self.producer_epoch == -1, "InitProducerIdRequest.producer_epoch", version)?;
         }
         if version == 6 {
-            w.bool(self.enable2_pc);
+            w.bool(self.enable_2pc);
         } else {
-            absent(!self.enable2_pc, "InitProducerIdRequest.enable2_pc", version)?;
+            absent(!self.enable_2pc, "InitProducerIdRequest.enable_2pc", version)?;
         }
         if version == 6 {
             w.bool(self.keep_prepared_txn);
