@@ -224,10 +224,10 @@ impl Parser {
     fn shared_struct(&mut self, name: &str) -> Result<(), String> {
         let message = self.messages.last_mut().ok_or("a struct before any message")?;
         let versions = message.versions;
-        let at = match message.structs.iter().position(|s| s.name == name) {
-            Some(at) => at,
-            None => return Err("no field above names this structure".into()),
-        };
+        let at = message.structs.iter().position(|s| s.name == name).unwrap_or_else(|| {
+            message.structs.push(Struct { name: name.to_owned(), versions, fields: Vec::new() });
+            message.structs.len() - 1
+        });
         message.structs[at].versions = versions;
         self.open = vec![(at, versions)];
         Ok(())
