@@ -1,15 +1,22 @@
 //! `cargo xtask`: code generation, documentation and repository checks.
 
+mod checks;
 mod codegen;
+mod test;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-type Verb = fn(&[String]) -> Result<(), String>;
+type Verb = fn(&Path, &[String]) -> ExitCode;
 
 /// Name, what it does, and the function that does it.
-const VERBS: &[(&str, &str, Verb)] =
-    &[("codegen", "generate the protocol's messages from their schemas", codegen::run)];
+const VERBS: &[(&str, &str, Verb)] = &[
+    ("check", "what the repository demands of itself", |_, a| told(checks::run(a))),
+    ("codegen", "generate the protocol's messages from their schemas", |_, a| {
+        told(codegen::run(a))
+    }),
+    ("test", "everything that CI runs", test::run),
+];
 
 /// The workspace's directory.
 pub(crate) fn repository_root() -> PathBuf {
@@ -28,7 +35,11 @@ fn main() -> ExitCode {
         }
         return ExitCode::from(2);
     };
-    match run(&arguments[1..]) {
+    run(&repository_root(), &arguments[1..])
+}
+
+fn told(result: Result<(), String>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("{message}");
