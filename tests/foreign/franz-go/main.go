@@ -35,7 +35,7 @@ func main() {
 	if len(os.Args) > 1 {
 		bootstrap = os.Args[1]
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(bootstrap))
+	client, err := kgo.NewClient(broker()...)
 	if err != nil {
 		panic(err)
 	}
@@ -63,6 +63,11 @@ func main() {
 	if failed {
 		os.Exit(1)
 	}
+}
+
+// broker is what all clients have in common. Metadata is asked for again after 100 ms instead of 5 s.
+func broker() []kgo.Opt {
+	return []kgo.Opt{kgo.SeedBrokers(bootstrap), kgo.MetadataMinAge(100 * time.Millisecond)}
 }
 
 // onTopic runs a case on a topic of its own and reports it in the form that the runner reads.
@@ -121,8 +126,8 @@ func sample(count int, partitions int32) []*kgo.Record {
 }
 
 func publish(ctx context.Context, topic string, records []*kgo.Record, codec kgo.CompressionCodec) error {
-	producer, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.DefaultProduceTopic(topic),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec))
+	producer, err := kgo.NewClient(append(broker(), kgo.DefaultProduceTopic(topic),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec))...)
 	if err != nil {
 		return err
 	}
@@ -169,7 +174,7 @@ func consume(options ...kgo.Opt) (*member, error) {
 			})
 		}
 	}
-	options = append([]kgo.Opt{kgo.SeedBrokers(bootstrap), kgo.FetchMaxWait(500 * time.Millisecond)}, options...)
+	options = append(append(broker(), kgo.FetchMaxWait(500*time.Millisecond)), options...)
 	if slices.ContainsFunc(options, isGroup) {
 		options = append(options, kgo.OnPartitionsAssigned(own(true)), kgo.OnPartitionsRevoked(own(false)),
 			kgo.OnPartitionsLost(own(false)), kgo.DisableAutoCommit(), kgo.HeartbeatInterval(300*time.Millisecond),
