@@ -4,7 +4,7 @@ use super::files::File;
 
 /// A crate's folder, and the workspace crates that it may be built from.
 ///
-/// Tests may use more ([`dev-dependencies`] are not looked at), except that nobody sees `sim`.
+/// Tests may use more (development dependencies are not held to it), but nobody sees `sim`.
 const ARROWS: &[(&str, &[&str])] = &[
     ("env", &[]),
     ("protocol", &[]),
