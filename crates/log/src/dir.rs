@@ -1,0 +1,562 @@
+//! A log directory: who it belongs to, whether it was left in order, and what is in it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use klamm_env::Files;
+use klamm_env::files::{Lock, Space, Volume};
+use uuid::Uuid;
+
+use crate::checkpoint::{decode_offsets, encode_offsets, read_text, replace_file};
+use crate::error::{LogDirError, Offline};
+use crate::names::{TopicPartition, uuid_from_base64, uuid_to_base64};
+use crate::properties::Properties;
+
+const LOCK: &str = ".lock";
+const META: &str = "meta.properties";
+const REGISTRATION: &str = "klamm.registration";
+const CLEAN_MARKER: &str = "klamm.clean";
+const OFFLINE_MARKER: &str = "klamm.offline";
+const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+const LOG_STARTS: &str = "log-start-offset-checkpoint";
+const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+
+/// What `meta.properties` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetaProperties {
+    /// The cluster that the data belongs to.
+    pub cluster_id: String,
+    /// The broker that the data belongs to.
+    pub broker_id: i32,
+    /// Names this directory.
+    pub directory_id: Uuid,
+}
+
+/// One registration of a broker process (CLUSTER.md R1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisteredPair {
+    /// The epoch that the registration had.
+    pub broker_epoch: i64,
+    /// The process start that registered.
+    pub incarnation: Uuid,
+}
+
+/// What the registration file says (R2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registration {
+    /// The last registration that is known to have succeeded.
+    pub registered: Option<RegisteredPair>,
+    /// The last that was tried.
+    pub attempted: Option<RegisteredPair>,
+    /// All log directories of that registration.
+    pub directories: Vec<Uuid>,
+    /// The boot of the machine when it was tried.
+    pub boot_id: String,
+}
+
+/// A log directory as it was before this process wrote to it; what R2 judges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundDir {
+    /// Where it is.
+    pub path: PathBuf,
+    /// `meta.properties`; `None` for a new directory.
+    pub meta: Option<MetaProperties>,
+    /// The registration file.
+    pub registration: Option<Registration>,
+    /// The clean marker.
+    pub clean_marker: Option<RegisteredPair>,
+    /// The boot in which an I/O error took the directory offline.
+    pub offline_boot_id: Option<String>,
+    /// Partitions with a recovery point above their log start whose directory is missing.
+    pub missing: Vec<TopicPartition>,
+}
+
+#[derive(Debug, Default)]
+struct Checkpoints {
+    recovery_points: BTreeMap<TopicPartition, i64>,
+    log_starts: BTreeMap<TopicPartition, i64>,
+    high_watermarks: BTreeMap<TopicPartition, i64>,
+}
+
+/// A log directory that this process holds the lock of.
+pub struct LogDir {
+    files: Arc<dyn Files>,
+    path: PathBuf,
+    found: FoundDir,
+    boot_id: String,
+    volume: Arc<dyn Volume>,
+    partitions: Vec<TopicPartition>,
+    others: Vec<String>,
+    checkpoints: Mutex<Checkpoints>,
+    /// Held while a checkpoint file is written, so that no older one comes last.
+    writing: Mutex<()>,
+    offline: OnceLock<Arc<str>>,
+    _lock: Box<dyn Lock>,
+}
+
+impl LogDir {
+    /// Takes the directory at `path`, created when missing, and reads what it says about itself.
+    /// No log is opened, nothing but the lock file is written.
+    ///
+    /// # Errors
+    /// When another process has it, or its files cannot be read.
+    pub fn open(files: Arc<dyn Files>, path: &Path) -> Result<LogDir, LogDirError> {
+        let io = |error| LogDirError::Io { path: path.display().to_string(), error };
+        if files.metadata(path).map_err(io)?.is_none() {
+            files.create_dir_all(path).map_err(io)?;
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                files.sync_dir(parent).map_err(io)?;
+            }
+        }
+        let Some(lock) = files.lock(&path.join(LOCK)).map_err(io)? else {
+            return Err(LogDirError::InUse { path: path.display().to_string() });
+        };
+        // The descriptor must be older than the first write, or it would not see its error (R23).
+        let volume = files.volume(path).map_err(io)?;
+        let boot_id = files.boot_id();
+        let reader = Reader { files: &*files, path };
+        let checkpoints = reader.checkpoints()?;
+        let (partitions, others) = reader.directories()?;
+        let found = reader.found(&checkpoints, &partitions)?;
+        let dir = LogDir {
+            path: path.to_owned(),
+            found,
+            boot_id,
+            volume,
+            partitions,
+            others,
+            checkpoints: Mutex::new(checkpoints),
+            writing: Mutex::new(()),
+            offline: OnceLock::new(),
+            _lock: lock,
+            files,
+        };
+        Ok(dir)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file systems.
+    pub fn files(&self) -> &Arc<dyn Files> {
+        &self.files
+    }
+
+    /// The directory as it was when this process took it.
+    pub fn found(&self) -> &FoundDir {
+        &self.found
+    }
+
+    /// This boot of the machine.
+    pub fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
+    /// Refuses a directory of another cluster or broker.
+    ///
+    /// # Errors
+    /// [`LogDirError::Foreign`].
+    pub fn check_owner(&self, cluster_id: &str, broker_id: i32) -> Result<(), LogDirError> {
+        let Some(meta) = &self.found.meta else {
+            return Ok(());
+        };
+        let foreign = |found: String, expected: String| {
+            Err(LogDirError::Foreign { path: self.path.display().to_string(), found, expected })
+        };
+        if meta.cluster_id != cluster_id {
+            return foreign(
+                format!("cluster {}", meta.cluster_id),
+                format!("cluster {cluster_id}"),
+            );
+        }
+        if meta.broker_id != broker_id {
+            return foreign(format!("broker {}", meta.broker_id), format!("broker {broker_id}"));
+        }
+        Ok(())
+    }
+
+    /// The partitions whose logs were here when the directory was taken.
+    pub fn partitions(&self) -> &[TopicPartition] {
+        &self.partitions
+    }
+
+    /// Other directories: those that wait to be removed, strays, and what is not ours.
+    pub fn other_directories(&self) -> &[String] {
+        &self.others
+    }
+
+    /// Writes `meta.properties`, for good.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn write_meta(&self, meta: &MetaProperties) -> io::Result<()> {
+        let mut properties = Properties::default();
+        properties.set("cluster.id", &meta.cluster_id);
+        properties.set("directory.id", &uuid_to_base64(meta.directory_id));
+        properties.set("node.id", &meta.broker_id.to_string());
+        properties.set("version", "1");
+        self.replace(META, properties.encode().as_bytes())
+    }
+
+    /// Writes the registration file, for good.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn write_registration(&self, registration: &Registration) -> io::Result<()> {
+        let mut properties = Properties::default();
+        properties.set("version", "1");
+        set_pair(&mut properties, "registered", registration.registered);
+        set_pair(&mut properties, "attempted", registration.attempted);
+        let ids: Vec<_> = registration.directories.iter().map(|id| uuid_to_base64(*id)).collect();
+        properties.set("directories", &ids.join(","));
+        properties.set("boot.id", &registration.boot_id);
+        self.replace(REGISTRATION, properties.encode_checked().as_bytes())
+    }
+
+    /// Leaves the clean marker, for good. All logs are synced and the checkpoints written before.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn write_clean_marker(&self, registered: RegisteredPair) -> io::Result<()> {
+        let mut properties = Properties::default();
+        properties.set("version", "1");
+        set_pair(&mut properties, "registered", Some(registered));
+        self.replace(CLEAN_MARKER, properties.encode_checked().as_bytes())
+    }
+
+    /// Removes the clean marker, for good; before anything else is served.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn remove_clean_marker(&self) -> io::Result<()> {
+        match self.files.remove_file(&self.path.join(CLEAN_MARKER)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(self.fail(error)),
+            Ok(()) => {}
+        }
+        self.sync_names()
+    }
+
+    /// Makes the names in this directory durable.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn sync_names(&self) -> io::Result<()> {
+        self.files.sync_dir(&self.path).map_err(|error| self.fail(error))
+    }
+
+    /// Makes everything written to the file system durable.
+    ///
+    /// # Errors
+    /// As [`Volume::sync_all`]; an error may be a stranger's, so the directory is not taken
+    /// offline for it: sync the dirty files one by one instead.
+    pub fn sync_volume(&self) -> io::Result<()> {
+        self.volume.sync_all()
+    }
+
+    /// Free and total bytes of the file system.
+    ///
+    /// # Errors
+    /// As [`Volume::space`].
+    pub fn space(&self) -> io::Result<Space> {
+        self.volume.space()
+    }
+
+    /// The first I/O error of this process here.
+    pub fn offline(&self) -> Option<Offline> {
+        self.offline.get().map(|reason| Offline { reason: Arc::clone(reason) })
+    }
+
+    /// Takes the directory offline for the life of this process, and leaves a marker so that the
+    /// next one in this boot does not trust what a failed write may have left in the page cache.
+    pub fn take_offline(&self, reason: &str) {
+        let mut first = false;
+        self.offline.get_or_init(|| {
+            first = true;
+            reason.into()
+        });
+        if !first {
+            return;
+        }
+        tracing::error!(dir = %self.path.display(), reason, "log directory is offline");
+        let mut properties = Properties::default();
+        properties.set("version", "1");
+        properties.set("boot.id", &self.boot_id);
+        let content = properties.encode_checked();
+        let path = self.path.join(OFFLINE_MARKER);
+        if let Err(error) = replace_file(&*self.files, &path, content.as_bytes()) {
+            // Nothing more can be done on a disk that fails.
+            tracing::error!(dir = %self.path.display(), %error, "offline marker not written");
+        }
+    }
+
+    /// Whether an earlier process of this boot left the directory after an I/O error: what lies
+    /// past the recovery points must be written anew before it is trusted.
+    pub(crate) fn distrusts_page_cache(&self) -> bool {
+        self.found.offline_boot_id.as_ref() == Some(&self.boot_id)
+    }
+
+    fn fail(&self, error: io::Error) -> io::Error {
+        self.take_offline(&error.to_string());
+        error
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let written = replace_file(&*self.files, &self.path.join(name), content);
+        written.map_err(|error| match error.kind() {
+            // Room may come back; the old file is still there.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => error,
+            _ => self.fail(error),
+        })
+    }
+
+    fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
+        self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the recovery of a log begins.
+    pub fn recovery_point(&self, partition: &TopicPartition) -> i64 {
+        self.checkpoints().recovery_points.get(partition).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn set_recovery_point(&self, partition: &TopicPartition, offset: i64) {
+        set(&mut self.checkpoints().recovery_points, partition, offset);
+    }
+
+    /// The first offset that a log may show, as last noted.
+    pub fn log_start_offset(&self, partition: &TopicPartition) -> i64 {
+        self.checkpoints().log_starts.get(partition).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn set_log_start_offset(&self, partition: &TopicPartition, offset: i64) {
+        set(&mut self.checkpoints().log_starts, partition, offset);
+    }
+
+    /// The high watermark of a replica, as last noted.
+    pub fn high_watermark(&self, partition: &TopicPartition) -> Option<i64> {
+        self.checkpoints().high_watermarks.get(partition).copied()
+    }
+
+    /// Notes the high watermark of a replica; [`LogDir::write_high_watermarks`] stores it.
+    pub fn set_high_watermark(&self, partition: &TopicPartition, offset: i64) {
+        set(&mut self.checkpoints().high_watermarks, partition, offset);
+    }
+
+    /// Forgets all checkpoints of a partition; its directory is about to be renamed or is gone.
+    pub fn forget(&self, partition: &TopicPartition) {
+        let mut checkpoints = self.checkpoints();
+        checkpoints.recovery_points.remove(partition);
+        checkpoints.log_starts.remove(partition);
+        checkpoints.high_watermarks.remove(partition);
+    }
+
+    /// Stores the recovery points, for good.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn write_recovery_points(&self) -> io::Result<()> {
+        self.write_offsets(RECOVERY_POINTS, |checkpoints| &checkpoints.recovery_points)
+    }
+
+    /// Stores the log start offsets, for good.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn write_log_start_offsets(&self) -> io::Result<()> {
+        self.write_offsets(LOG_STARTS, |checkpoints| &checkpoints.log_starts)
+    }
+
+    /// Stores the high watermarks, for good.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn write_high_watermarks(&self) -> io::Result<()> {
+        self.write_offsets(HIGH_WATERMARKS, |checkpoints| &checkpoints.high_watermarks)
+    }
+
+    fn write_offsets(
+        &self,
+        name: &str,
+        pick: impl Fn(&Checkpoints) -> &BTreeMap<TopicPartition, i64>,
+    ) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = encode_offsets(pick(&self.checkpoints()));
+        self.replace(name, text.as_bytes())
+    }
+}
+
+impl std::fmt::Debug for LogDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogDir").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn set(offsets: &mut BTreeMap<TopicPartition, i64>, partition: &TopicPartition, offset: i64) {
+    match offsets.get_mut(partition) {
+        Some(known) => *known = offset,
+        None => {
+            offsets.insert(partition.clone(), offset);
+        }
+    }
+}
+
+fn set_pair(properties: &mut Properties, name: &str, pair: Option<RegisteredPair>) {
+    if let Some(pair) = pair {
+        properties.set(&format!("{name}.broker.epoch"), &pair.broker_epoch.to_string());
+        properties.set(&format!("{name}.incarnation"), &uuid_to_base64(pair.incarnation));
+    }
+}
+
+/// Reads a directory before anything is written to it.
+struct Reader<'a> {
+    files: &'a dyn Files,
+    path: &'a Path,
+}
+
+impl Reader<'_> {
+    fn text(&self, name: &str) -> Result<Option<String>, LogDirError> {
+        read_text(self.files, &self.path.join(name)).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => self.damaged(name, &error.to_string()),
+            _ => LogDirError::Io { path: self.path.display().to_string(), error },
+        })
+    }
+
+    fn damaged(&self, name: &str, reason: &str) -> LogDirError {
+        let path = self.path.join(name).display().to_string();
+        LogDirError::Damaged { path, reason: reason.to_owned() }
+    }
+
+    /// Checkpoints are replaced as a whole, so a damaged one was not written by us; without it
+    /// more is read than need be, but nothing is trusted that should not be.
+    fn offsets(&self, name: &str) -> Result<BTreeMap<TopicPartition, i64>, LogDirError> {
+        let Some(text) = self.text(name)? else {
+            return Ok(BTreeMap::new());
+        };
+        Ok(decode_offsets(&text).unwrap_or_else(|| {
+            tracing::warn!(dir = %self.path.display(), name, "damaged checkpoint is ignored");
+            BTreeMap::new()
+        }))
+    }
+
+    fn checkpoints(&self) -> Result<Checkpoints, LogDirError> {
+        Ok(Checkpoints {
+            recovery_points: self.offsets(RECOVERY_POINTS)?,
+            log_starts: self.offsets(LOG_STARTS)?,
+            high_watermarks: self.offsets(HIGH_WATERMARKS)?,
+        })
+    }
+
+    fn directories(&self) -> Result<(Vec<TopicPartition>, Vec<String>), LogDirError> {
+        let entries = self.files.list(self.path);
+        let entries = entries
+            .map_err(|error| LogDirError::Io { path: self.path.display().to_string(), error })?;
+        let (mut partitions, mut others) = (Vec::new(), Vec::new());
+        for entry in entries.into_iter().filter(|entry| entry.is_dir) {
+            match TopicPartition::from_dir_name(&entry.name) {
+                Some(partition) => partitions.push(partition),
+                None => others.push(entry.name),
+            }
+        }
+        partitions.sort_unstable();
+        Ok((partitions, others))
+    }
+
+    fn found(
+        &self,
+        checkpoints: &Checkpoints,
+        partitions: &[TopicPartition],
+    ) -> Result<FoundDir, LogDirError> {
+        let start = |partition| checkpoints.log_starts.get(partition).copied().unwrap_or(0);
+        let missing = checkpoints
+            .recovery_points
+            .iter()
+            .filter(|(partition, offset)| **offset > start(partition))
+            .filter(|(partition, _)| partitions.binary_search(partition).is_err())
+            .map(|(partition, _)| partition.clone())
+            .collect();
+        Ok(FoundDir {
+            path: self.path.to_owned(),
+            meta: self.meta()?,
+            registration: self.registration()?,
+            clean_marker: self.clean_marker()?,
+            offline_boot_id: self.offline_boot_id()?,
+            missing,
+        })
+    }
+
+    fn meta(&self) -> Result<Option<MetaProperties>, LogDirError> {
+        let Some(text) = self.text(META)? else {
+            return Ok(None);
+        };
+        let properties = Properties::decode(&text);
+        let get = |name: &str| properties.get(name);
+        match get("version") {
+            Some("0" | "1") => {}
+            other => return Err(self.damaged(META, &format!("version is {other:?}"))),
+        }
+        let broker_id = get("node.id").or_else(|| get("broker.id"));
+        let broker_id = broker_id
+            .and_then(|id| id.parse().ok())
+            .ok_or_else(|| self.damaged(META, "no node.id"))?;
+        let cluster_id = get("cluster.id").ok_or_else(|| self.damaged(META, "no cluster.id"))?;
+        let directory_id = get("directory.id")
+            .and_then(uuid_from_base64)
+            .ok_or_else(|| self.damaged(META, "no directory.id"))?;
+        Ok(Some(MetaProperties { cluster_id: cluster_id.to_owned(), broker_id, directory_id }))
+    }
+
+    fn registration(&self) -> Result<Option<Registration>, LogDirError> {
+        let Some(properties) = self.checked(REGISTRATION)? else {
+            return Ok(None);
+        };
+        let damaged = || self.damaged(REGISTRATION, "a field is missing or wrong");
+        let ids = properties.get("directories").ok_or_else(damaged)?;
+        let ids = ids.split(',').filter(|id| !id.is_empty()).map(uuid_from_base64);
+        Ok(Some(Registration {
+            registered: pair(&properties, "registered"),
+            attempted: pair(&properties, "attempted"),
+            directories: ids.collect::<Option<_>>().ok_or_else(damaged)?,
+            boot_id: properties.get("boot.id").ok_or_else(damaged)?.to_owned(),
+        }))
+    }
+
+    fn clean_marker(&self) -> Result<Option<RegisteredPair>, LogDirError> {
+        let Some(properties) = self.checked(CLEAN_MARKER)? else {
+            return Ok(None);
+        };
+        let found = pair(&properties, "registered");
+        found.map(Some).ok_or_else(|| self.damaged(CLEAN_MARKER, "no registered pair"))
+    }
+
+    fn offline_boot_id(&self) -> Result<Option<String>, LogDirError> {
+        let Some(text) = self.text(OFFLINE_MARKER)? else {
+            return Ok(None);
+        };
+        // A marker that was torn by the failing disk counts as one of this boot.
+        let properties = Properties::decode_checked(&text);
+        let boot_id = properties.as_ref().and_then(|properties| properties.get("boot.id"));
+        Ok(Some(boot_id.map_or_else(|| self.files.boot_id(), str::to_owned)))
+    }
+
+    fn checked(&self, name: &str) -> Result<Option<Properties>, LogDirError> {
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        let properties = Properties::decode_checked(&text);
+        let properties = properties.ok_or_else(|| self.damaged(name, "the checksum is wrong"))?;
+        match properties.get("version") {
+            Some("1") => Ok(Some(properties)),
+            other => Err(self.damaged(name, &format!("version is {other:?}"))),
+        }
+    }
+}
+
+fn pair(properties: &Properties, name: &str) -> Option<RegisteredPair> {
+    let broker_epoch = properties.get(&format!("{name}.broker.epoch"))?.parse().ok()?;
+    let incarnation = uuid_from_base64(properties.get(&format!("{name}.incarnation"))?)?;
+    Some(RegisteredPair { broker_epoch, incarnation })
+}

@@ -1,0 +1,305 @@
+//! Appending, as a leader and as a follower.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use klamm_env::files::{File, OpenMode};
+use klamm_protocol::records::{
+    BatchHeader, set_base_offset, set_leader_epoch, set_log_append_time, validate_stored,
+};
+
+use crate::error::AppendError;
+use crate::files::SegmentFile;
+use crate::index::{Entry, OffsetEntry, TimeEntry};
+use crate::log::{Active, Log, is_full};
+use crate::names::{INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX};
+use crate::producers::Verdict;
+use crate::segment::{Indexer, Indexes, Segment};
+use crate::validate::{Rules, validate_produced};
+
+/// Who appends; decides what is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A producer: everything is checked.
+    Client,
+    /// A coordinator of this broker: its records are its own affair.
+    Coordinator,
+}
+
+/// What [`Log::append_as_leader`] needs besides the records.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaderAppend {
+    /// The epoch that this broker leads in.
+    pub leader_epoch: i32,
+    /// The wall clock.
+    pub now_ms: i64,
+    /// Who appends.
+    pub origin: Origin,
+}
+
+/// What was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub first_offset: i64,
+    /// Offset of the last record.
+    pub last_offset: i64,
+    /// The timestamp that all records got, where the topic's type is LogAppendTime.
+    pub log_append_time: Option<i64>,
+    /// First offset of the log.
+    pub log_start_offset: i64,
+    /// The log held the batch already, at these offsets. It is acknowledged like the first time:
+    /// when the log is durable and replicated up to `last_offset` (hazard 81).
+    pub duplicate: bool,
+}
+
+impl Log {
+    /// Appends one batch: checks it, gives it offsets and epoch in place, writes it.
+    ///
+    /// # Errors
+    /// When the batch is refused, the disk is full, or the log is offline. The log is unchanged.
+    pub fn append_as_leader(
+        &mut self,
+        records: &mut [u8],
+        append: LeaderAppend,
+    ) -> Result<Appended, AppendError> {
+        let LeaderAppend { leader_epoch, now_ms, origin } = append;
+        self.check_online()?;
+        self.check_epoch(leader_epoch)?;
+        let mut header =
+            validate_produced(records, &Rules { config: &self.config, origin, now_ms })?;
+        if header.has_producer_id() {
+            let sequenced = origin == Origin::Client;
+            if let Verdict::Duplicate(original) = self.producers.check(&header, sequenced)? {
+                return Ok(Appended {
+                    first_offset: original.first_offset(),
+                    last_offset: original.last_offset,
+                    log_append_time: Some(original.timestamp),
+                    log_start_offset: self.log_start_offset(),
+                    duplicate: true,
+                });
+            }
+        }
+        header.base_offset = self.next_offset;
+        header.partition_leader_epoch = leader_epoch;
+        set_base_offset(records, self.next_offset);
+        set_leader_epoch(records, leader_epoch);
+        if self.config.log_append_time {
+            set_log_append_time(records, now_ms);
+            header.max_timestamp = now_ms;
+        }
+        self.write(records, &[header], now_ms)?;
+        Ok(Appended {
+            first_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            log_append_time: self.config.log_append_time.then_some(now_ms),
+            log_start_offset: self.log_start_offset(),
+            duplicate: false,
+        })
+    }
+
+    /// Appends batches that a leader has given offsets and epochs; all or none.
+    ///
+    /// # Errors
+    /// When a batch is damaged or does not continue the log, the disk is full, or the log is
+    /// offline. The log is unchanged.
+    pub fn append_as_follower(
+        &mut self,
+        records: &[u8],
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        self.check_online()?;
+        let mut headers: Vec<BatchHeader> = Vec::new();
+        let mut rest = records;
+        let mut next_offset = self.next_offset;
+        let mut epoch = self.latest_epoch().unwrap_or(-1);
+        while !rest.is_empty() {
+            let header = validate_stored(rest)?;
+            if header.base_offset < next_offset {
+                return Err(AppendError::OffsetsOutOfOrder {
+                    offset: header.base_offset,
+                    log_end_offset: next_offset,
+                });
+            }
+            if header.partition_leader_epoch < epoch {
+                let stale = header.partition_leader_epoch;
+                return Err(AppendError::StaleLeaderEpoch { epoch: stale, latest: epoch });
+            }
+            epoch = header.partition_leader_epoch;
+            next_offset = header.next_offset();
+            rest = &rest[header.size()..];
+            headers.push(header);
+        }
+        let first_offset = headers.first().map_or(self.next_offset, |header| header.base_offset);
+        self.write(records, &headers, now_ms)?;
+        Ok(Appended {
+            first_offset,
+            last_offset: next_offset - 1,
+            log_append_time: None,
+            log_start_offset: self.log_start_offset(),
+            duplicate: false,
+        })
+    }
+
+    fn check_epoch(&self, epoch: i32) -> Result<(), AppendError> {
+        match self.latest_epoch() {
+            Some(latest) if latest > epoch => Err(AppendError::StaleLeaderEpoch { epoch, latest }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes checked batches at the end of the log and takes note of them.
+    fn write(
+        &mut self,
+        records: &[u8],
+        headers: &[BatchHeader],
+        now_ms: i64,
+    ) -> Result<(), AppendError> {
+        let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
+            return Ok(());
+        };
+        let max = self.config.segment_bytes;
+        if records.len() as u64 > u64::from(max) {
+            return Err(AppendError::LargerThanSegment { size: records.len(), max });
+        }
+        if self.must_roll(records.len() as u64, headers, now_ms) {
+            self.roll(first.base_offset.min(self.next_offset), now_ms)?;
+        }
+        if last.last_offset() - self.active.segment.base_offset > i64::from(i32::MAX) {
+            let (offset, log_end_offset) = (first.base_offset, self.next_offset);
+            return Err(AppendError::OffsetsOutOfOrder { offset, log_end_offset });
+        }
+        let position = self.active.size;
+        if let Err(error) = self.active.handle.write_all_at(records, position) {
+            return Err(self.undo_write(error));
+        }
+        self.note(headers, position, now_ms);
+        Ok(())
+    }
+
+    /// Takes back what a failed write left behind (hazard 41).
+    fn undo_write(&mut self, error: io::Error) -> AppendError {
+        if !is_full(&error) {
+            return self.poison(&error).into();
+        }
+        match self.active.handle.set_len(self.active.size) {
+            Ok(()) => AppendError::DiskFull,
+            Err(error) => self.poison(&error).into(),
+        }
+    }
+
+    /// Updates indexes, epochs and producers for batches that were written at `position`, and
+    /// shows them to readers.
+    fn note(&mut self, headers: &[BatchHeader], mut position: u64, now_ms: i64) {
+        let segment = Arc::clone(&self.active.segment);
+        for header in headers {
+            self.active.indexer.add(segment.own_indexes(), header, position);
+            self.active.first_timestamp.get_or_insert(header.max_timestamp);
+            position += header.size() as u64;
+            if header.partition_leader_epoch >= 0 {
+                self.assign_epoch(header.partition_leader_epoch, header.base_offset);
+            }
+            if header.has_producer_id() {
+                self.producers.apply(header, now_ms);
+            }
+            self.next_offset = header.next_offset();
+        }
+        self.sync.bytes += position - self.active.size;
+        self.active.size = position;
+        segment.publish(position, self.next_offset, self.active.indexer.max);
+        self.shared.log_end_offset.store(self.next_offset, Ordering::Release);
+    }
+
+    fn must_roll(&self, bytes: u64, headers: &[BatchHeader], now_ms: i64) -> bool {
+        let Active { segment, size, .. } = &self.active;
+        let last_offset = headers.last().map_or(self.next_offset, BatchHeader::last_offset);
+        if last_offset - segment.base_offset > i64::from(i32::MAX) {
+            return true;
+        }
+        if *size == 0 {
+            return false;
+        }
+        let max_timestamp = headers.iter().map(|header| header.max_timestamp).max().unwrap_or(-1);
+        let waited = match self.active.first_timestamp {
+            Some(first) if first >= 0 && max_timestamp >= 0 => max_timestamp.saturating_sub(first),
+            _ => now_ms.saturating_sub(self.active.created_ms),
+        };
+        let index_bytes = self.config.segment_index_bytes as usize;
+        let indexes = segment.own_indexes();
+        size + bytes > u64::from(self.config.segment_bytes)
+            || waited > self.config.segment_ms.saturating_sub(self.config.segment_jitter_ms)
+            || (indexes.offsets.len() + 1) * OffsetEntry::BYTES > index_bytes
+            || (indexes.times.len() + 2) * TimeEntry::BYTES > index_bytes
+    }
+
+    /// Begins a new segment at `base_offset`, the end of the log.
+    pub(crate) fn roll(&mut self, base_offset: i64, now_ms: i64) -> Result<(), AppendError> {
+        if base_offset == self.active.segment.base_offset {
+            // Only an empty segment can be overtaken by a follower's offsets.
+            return Ok(());
+        }
+        let active = match self.create_segment(base_offset, now_ms) {
+            Ok(active) => active,
+            Err(error) if is_full(&error) => {
+                return match self.remove_segment_files(base_offset) {
+                    Ok(()) => Err(AppendError::DiskFull),
+                    Err(error) => Err(self.poison(&error).into()),
+                };
+            }
+            Err(error) => return Err(self.poison(&error).into()),
+        };
+        self.install(active);
+        Ok(())
+    }
+
+    fn install(&mut self, active: Active) {
+        let sealed = std::mem::replace(&mut self.active, active);
+        self.seal(sealed);
+        let mut segments = self.shared.view.load().segments.clone();
+        segments.push(Arc::clone(&self.active.segment));
+        self.swap_view(segments);
+    }
+
+    /// Completes the indexes of a segment that is no longer appended to.
+    fn seal(&mut self, mut sealed: Active) {
+        sealed.indexer.add_time(sealed.segment.own_indexes());
+        self.sync.sealed(sealed);
+    }
+
+    pub(crate) fn create_segment(&self, base_offset: i64, now_ms: i64) -> io::Result<Active> {
+        let place = &self.place;
+        for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+            let path = place.segment_path(base_offset, suffix);
+            place.files.open(&path, OpenMode::Create)?.set_len(0)?;
+        }
+        let path = place.segment_path(base_offset, LOG_SUFFIX);
+        let handle = place.files.open(&path, OpenMode::Create)?;
+        // A leftover that recovery did not know of must not show through.
+        handle.set_len(0)?;
+        Ok(self.new_active(base_offset, handle, now_ms))
+    }
+
+    fn new_active(&self, base_offset: i64, handle: Arc<dyn File>, now_ms: i64) -> Active {
+        let opened = SegmentFile::opened(&self.place, base_offset, LOG_SUFFIX, Arc::clone(&handle));
+        let indexer = Indexer::new(base_offset, self.config.index_interval_bytes);
+        let indexes = Indexes::in_memory(&[], &[]);
+        let segment = Segment::active(Arc::new(opened), indexes, &indexer, 0, base_offset);
+        Active {
+            segment: Arc::new(segment),
+            handle,
+            indexer,
+            size: 0,
+            first_timestamp: None,
+            created_ms: now_ms,
+            written: (0, 0),
+        }
+    }
+
+    fn remove_segment_files(&self, base_offset: i64) -> io::Result<()> {
+        for suffix in [LOG_SUFFIX, TIME_INDEX_SUFFIX, INDEX_SUFFIX] {
+            self.place.remove(&self.place.segment_path(base_offset, suffix))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,301 @@
+//! Cutting the end of a log (R16), and deleting it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
+
+use klamm_env::files::File;
+use uuid::Uuid;
+
+use crate::error::{Offline, TruncateError};
+use crate::files::SegmentFile;
+use crate::index::{Entry, OffsetEntry, TimeEntry};
+use crate::log::{Active, Log};
+use crate::names::{
+    INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
+};
+use crate::reader::View;
+use crate::recovery;
+use crate::segment::{Indexer, Indexes, Segment};
+
+/// Readers that may still read or send what a truncation is about to cut.
+#[derive(Debug, Default)]
+pub struct Drain {
+    views: Vec<Weak<View>>,
+    files: Vec<Weak<SegmentFile>>,
+}
+
+impl Drain {
+    /// How many reads and sends are in flight; at 0 the file may be changed.
+    pub fn in_flight(&self) -> usize {
+        let views: usize = self.views.iter().map(Weak::strong_count).sum();
+        let files: usize = self.files.iter().map(Weak::strong_count).sum();
+        views + files
+    }
+}
+
+/// The part of a log that a truncation keeps.
+struct Kept {
+    segments: Vec<Arc<Segment>>,
+    active: Active,
+    end_offset: i64,
+    removed: Vec<i64>,
+}
+
+impl Log {
+    /// Cuts the log at `offset`: that record and all after it are gone, and with them the rest of
+    /// a batch that `offset` lies within. Durable when it returns. Cutting below the first offset
+    /// leaves an empty log that begins at `offset`.
+    ///
+    /// The readers' view is cut first. While a read that began before is in flight the files are
+    /// left alone and the answer is [`TruncateError::InFlight`]: wait for [`Log::drain`] to run
+    /// empty, or cut the connections, and call again; append nothing in between.
+    ///
+    /// # Errors
+    /// When reads are in flight or the disk fails.
+    pub fn truncate_to(&mut self, offset: i64) -> Result<(), TruncateError> {
+        self.check_online()?;
+        let sends = self.retire_readers(offset)?;
+        if sends > 0 {
+            return Err(TruncateError::InFlight { sends });
+        }
+        if offset >= self.next_offset {
+            return Ok(());
+        }
+        let cut = self.cut(offset);
+        cut.map_err(|error| self.poison(&error).into())
+    }
+
+    /// The readers that the last call of [`Log::truncate_to`] waits for.
+    pub fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// Empties the log, which then begins at `offset`; as [`Log::truncate_to`] otherwise.
+    ///
+    /// # Errors
+    /// When reads are in flight or the disk fails.
+    pub fn truncate_fully_and_start_at(&mut self, offset: i64) -> Result<(), TruncateError> {
+        self.check_online()?;
+        let sends = self.retire_readers(i64::MIN)?;
+        if sends > 0 {
+            return Err(TruncateError::InFlight { sends });
+        }
+        let cut = self.cut_all(offset);
+        cut.map_err(|error| self.poison(&error).into())
+    }
+
+    /// Shows readers nothing from `offset` on, and returns how many reads began before.
+    fn retire_readers(&mut self, offset: i64) -> Result<usize, Offline> {
+        let end_offset = offset.max(self.log_start_offset()).min(self.next_offset);
+        let visible = self.shared.log_end_offset.load(Ordering::Relaxed);
+        if end_offset < visible {
+            self.shared.log_end_offset.store(end_offset, Ordering::Release);
+            self.sync.synced_end = self.sync.synced_end.min(end_offset);
+            *self.sync.generation.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            let segments = self.shared.view.load().segments.clone();
+            let first = segments.partition_point(|segment| segment.end_offset() <= offset);
+            let files = segments[first..].iter().map(|segment| Arc::downgrade(&segment.file));
+            self.drain.files.extend(files);
+            let fresh = segments.iter().enumerate().map(|(at, segment)| {
+                if at < first { Arc::clone(segment) } else { Arc::new(segment.reincarnate()) }
+            });
+            let fresh: Vec<_> = fresh.collect();
+            for sealed in &mut self.sync.sealed {
+                let base_offset = sealed.segment.base_offset;
+                let place = fresh.partition_point(|segment| segment.base_offset < base_offset);
+                sealed.segment = Arc::clone(&fresh[place]);
+            }
+            self.active.segment = Arc::clone(fresh.last().expect("never empty"));
+            let retired = self.swap_view(fresh);
+            self.drain.views.push(Arc::downgrade(&retired));
+        }
+        self.drain.views.retain(|view| view.strong_count() > 0);
+        self.drain.files.retain(|file| file.strong_count() > 0);
+        Ok(self.drain.in_flight())
+    }
+
+    fn cut(&mut self, offset: i64) -> io::Result<()> {
+        if offset <= self.shared.view.load().segments[0].base_offset {
+            return self.cut_all(offset);
+        }
+        let kept = self.keep_below(offset)?;
+        self.lower_recovery_point(kept.end_offset)?;
+        self.remove_segments(&kept.removed)?;
+        let active = &kept.active;
+        active.handle.set_len(active.size)?;
+        active.handle.sync_data()?;
+        self.place.files.sync_dir(&self.place.dir)?;
+        self.install_cut(kept)
+    }
+
+    /// What is left below `offset`: whole batches only.
+    fn keep_below(&self, offset: i64) -> io::Result<Kept> {
+        let view = self.shared.view.load();
+        let place = view.segments.partition_point(|segment| segment.base_offset < offset) - 1;
+        let segment = &view.segments[place];
+        let (size, end_offset) = match segment.locate(offset)? {
+            Some((position, header)) => (position, header.base_offset),
+            // The segment ends before the offset, which began the next one.
+            None => (segment.size(), segment.end_offset()),
+        };
+        let active = self.reopen_active(segment, size, end_offset)?;
+        let mut segments = view.segments[..place].to_vec();
+        segments.push(Arc::clone(&active.segment));
+        let removed = view.segments[place + 1..].iter().map(|s| s.base_offset).collect();
+        Ok(Kept { segments, active, end_offset, removed })
+    }
+
+    /// `segment` up to `size`, to be appended to.
+    fn reopen_active(&self, segment: &Segment, size: u64, end_offset: i64) -> io::Result<Active> {
+        let base_offset = segment.base_offset;
+        let indexes = segment.indexes()?;
+        let mut offsets = indexes.offsets.read(0, indexes.offsets.len())?;
+        let mut times = indexes.times.read(0, indexes.times.len())?;
+        offsets.retain(|entry| u64::from(entry.position) < size);
+        times.retain(|entry| base_offset + i64::from(entry.offset) < end_offset);
+        let in_files = !indexes.offsets.is_in_memory();
+        let written = if in_files {
+            (offsets.len(), times.len())
+        } else {
+            let known = self.sync.sealed.iter().chain([&self.active]);
+            let known = known.filter(|known| known.segment.base_offset == base_offset);
+            let (offsets_written, times_written) =
+                known.map(|k| k.written).next().unwrap_or((0, 0));
+            (offsets_written.min(offsets.len()), times_written.min(times.len()))
+        };
+        let fresh = Indexes::in_memory(&offsets, &times);
+        let interval_bytes = self.config.index_interval_bytes;
+        let mut indexer = Indexer::resume(base_offset, interval_bytes, &fresh)?;
+        let mut scan = crate::segment::HeaderScan::new(&segment.file, indexer.last_position, size);
+        while let Some((position, header)) = scan.next()? {
+            indexer.add(&fresh, &header, position);
+        }
+        let first = crate::segment::HeaderScan::new(&segment.file, 0, size).next()?;
+        let handle = Arc::clone(segment.file.handle()?);
+        let file = Arc::new(segment.file.reincarnate());
+        Ok(Active {
+            segment: Arc::new(Segment::active(file, fresh, &indexer, size, end_offset)),
+            handle,
+            indexer,
+            size,
+            first_timestamp: first.map(|(_, header)| header.max_timestamp),
+            created_ms: self.active.created_ms,
+            written,
+        })
+    }
+
+    /// The stored recovery point must never be above a log's end that is about to shrink.
+    fn lower_recovery_point(&mut self, end_offset: i64) -> io::Result<()> {
+        if self.sync.recovery_point <= end_offset {
+            return Ok(());
+        }
+        self.sync.recovery_point = end_offset;
+        self.dir.set_recovery_point(&self.partition, end_offset);
+        self.dir.write_recovery_points()
+    }
+
+    /// Last one first, so that at no time a gap is left.
+    fn remove_segments(&self, base_offsets: &[i64]) -> io::Result<()> {
+        for base_offset in base_offsets.iter().rev() {
+            for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX] {
+                self.place.remove(&self.place.segment_path(*base_offset, suffix))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn install_cut(&mut self, kept: Kept) -> io::Result<()> {
+        let Kept { segments, active, end_offset, .. } = kept;
+        for suffix in [(INDEX_SUFFIX, OffsetEntry::BYTES), (TIME_INDEX_SUFFIX, TimeEntry::BYTES)] {
+            let (suffix, bytes) = suffix;
+            let entries = if suffix == INDEX_SUFFIX { active.written.0 } else { active.written.1 };
+            let base_offset = active.segment.base_offset;
+            let file = SegmentFile::lazy(&self.place, base_offset, suffix);
+            match file.set_len((entries * bytes) as u64) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        let base_offset = active.segment.base_offset;
+        self.sync.sealed.retain(|sealed| sealed.segment.base_offset < base_offset);
+        self.active = active;
+        self.next_offset = end_offset;
+        self.swap_view(segments);
+        self.shared.log_end_offset.store(end_offset, Ordering::Release);
+        self.sync.synced_end = self.sync.synced_end.min(end_offset);
+        self.forget_past(end_offset)?;
+        self.reload_producers()
+    }
+
+    /// Drops epochs and snapshots past the new end, the latter for good.
+    fn forget_past(&mut self, end_offset: i64) -> io::Result<()> {
+        let mut epochs = (*self.shared.epochs.load_full()).clone();
+        if epochs.truncate_from_end(end_offset) {
+            self.shared.epochs.store(Arc::new(epochs));
+        }
+        let stale = self.sync.snapshots.split_off(&(end_offset + 1));
+        for offset in &stale {
+            self.place.remove(&self.place.segment_path(*offset, SNAPSHOT_SUFFIX))?;
+        }
+        if !stale.is_empty() {
+            self.place.files.sync_dir(&self.place.dir)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn reload_producers(&mut self) -> io::Result<()> {
+        let view = self.shared.view.load();
+        let (snapshots, end) = (&self.sync.snapshots, self.next_offset);
+        let now_ms = self.producers.newest_activity_ms();
+        self.producers = recovery::load_producers(&self.place, &view, snapshots, end, now_ms)?;
+        Ok(())
+    }
+
+    pub(crate) fn cut_all(&mut self, offset: i64) -> io::Result<()> {
+        self.lower_recovery_point(0)?;
+        let old: Vec<i64> =
+            self.shared.view.load().segments.iter().map(|segment| segment.base_offset).collect();
+        self.remove_segments(&old)?;
+        let created_ms = self.active.created_ms;
+        let active = self.create_segment(offset, created_ms)?;
+        active.handle.sync_data()?;
+        for snapshot in std::mem::take(&mut self.sync.snapshots) {
+            self.place.remove(&self.place.segment_path(snapshot, SNAPSHOT_SUFFIX))?;
+        }
+        self.place.files.sync_dir(&self.place.dir)?;
+        self.active = active;
+        self.next_offset = offset;
+        self.sync.sealed.clear();
+        self.sync.synced_end = offset;
+        self.producers.clear();
+        self.shared.epochs.store(Arc::default());
+        self.shared.log_start_offset.store(offset, Ordering::Release);
+        self.swap_view(vec![Arc::clone(&self.active.segment)]);
+        self.shared.log_end_offset.store(offset, Ordering::Release);
+        self.sync.recovery_point = offset;
+        self.dir.set_recovery_point(&self.partition, offset);
+        self.dir.set_log_start_offset(&self.partition, offset);
+        self.dir.write_log_start_offsets()
+    }
+
+    /// First step of deleting the log: its directory gets a name that nothing opens. Durable when
+    /// it returns. The files are removed with [`klamm_env::Files::remove_dir_all`] of the returned
+    /// path, at any later time; readers that have them open may go on until then.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn delete(self, unique: Uuid) -> io::Result<PathBuf> {
+        // The recovery point goes first: a directory that is missing below one counts as lost.
+        if self.dir.recovery_point(&self.partition) > 0 {
+            self.dir.forget(&self.partition);
+            self.dir.write_recovery_points()?;
+        }
+        self.dir.forget(&self.partition);
+        let renamed = self.dir.path().join(self.partition.deleted_dir_name(unique));
+        self.place.files.rename(&self.place.dir, &renamed)?;
+        self.dir.sync_names()?;
+        Ok(renamed)
+    }
+}
