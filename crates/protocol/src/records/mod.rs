@@ -35,7 +35,9 @@ pub use header::{
     PARTITION_LEADER_EPOCH_OFFSET, PRODUCER_EPOCH_OFFSET, PRODUCER_ID_OFFSET, RECORDS_COUNT_OFFSET,
     TimestampType,
 };
-pub use patch::{set_base_offset, set_delete_horizon, set_leader_epoch, set_log_append_time};
+pub use patch::{
+    set_base_offset, set_delete_horizon, set_leader_epoch, set_log_append_time, set_producer,
+};
 pub use reader::{Header, Record, RecordError, Records};
 pub use split::{Batches, split, split_strict};
 pub use validate::{BatchError, validate_header, validate_stored, verify_crc};

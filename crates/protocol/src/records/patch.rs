@@ -1,9 +1,11 @@
 //! What a broker changes in a batch, in place. All take bytes that begin with a whole batch that
 //! was parsed before, and panic on less than that.
 
+use super::builder::ProducerFields;
 use super::header::{
-    ATTRIBUTES_OFFSET, Attributes, BASE_OFFSET_OFFSET, BASE_TIMESTAMP_OFFSET, BatchHeader,
-    CRC_OFFSET, MAX_TIMESTAMP_OFFSET, PARTITION_LEADER_EPOCH_OFFSET, TimestampType,
+    ATTRIBUTES_OFFSET, Attributes, BASE_OFFSET_OFFSET, BASE_SEQUENCE_OFFSET, BASE_TIMESTAMP_OFFSET,
+    BatchHeader, CRC_OFFSET, MAX_TIMESTAMP_OFFSET, PARTITION_LEADER_EPOCH_OFFSET,
+    PRODUCER_EPOCH_OFFSET, PRODUCER_ID_OFFSET, TimestampType,
 };
 
 /// Sets the offset of the first record, and so of all; outside the CRC.
@@ -14,6 +16,15 @@ pub fn set_base_offset(batch: &mut [u8], base_offset: i64) {
 /// Sets the epoch of the leader that appends the batch; outside the CRC.
 pub fn set_leader_epoch(batch: &mut [u8], leader_epoch: i32) {
     put(batch, PARTITION_LEADER_EPOCH_OFFSET, &leader_epoch.to_be_bytes());
+}
+
+/// Sets who produces the batch and where it stands in the producer's sequence, and computes the
+/// CRC anew.
+pub fn set_producer(batch: &mut [u8], producer: ProducerFields) {
+    put(batch, PRODUCER_ID_OFFSET, &producer.producer_id.to_be_bytes());
+    put(batch, PRODUCER_EPOCH_OFFSET, &producer.producer_epoch.to_be_bytes());
+    put(batch, BASE_SEQUENCE_OFFSET, &producer.base_sequence.to_be_bytes());
+    set_crc(batch);
 }
 
 /// Makes `now_ms` the timestamp of every record, and computes the CRC anew.

@@ -130,6 +130,13 @@ fn patches_leave_the_batch_valid() {
     assert_eq!(timestamps, [5_000; 3]);
 
     let mut batch = three().to_vec();
+    let producer = ProducerFields { producer_id: 1 << 33, producer_epoch: 4, base_sequence: 77 };
+    set_producer(&mut batch, producer);
+    let header = validate_header(&batch).expect("the CRC was renewed");
+    assert_eq!((header.producer_id, header.producer_epoch), (1 << 33, 4));
+    assert_eq!((header.base_sequence, header.last_sequence()), (77, 79));
+
+    let mut batch = three().to_vec();
     set_delete_horizon(&mut batch, 99);
     let header = validate_stored(&batch).expect("the CRC was renewed");
     assert_eq!(header.delete_horizon_ms(), Some(99));
