@@ -324,8 +324,8 @@ impl Groups {
     }
 }
 
-/// What a client is told when the log refused a record.
-pub(crate) fn client_error(error: ErrorCode) -> ErrorCode {
+/// What a client is told when the log refused a record, or did not commit it in time.
+pub fn client_error(error: ErrorCode) -> ErrorCode {
     match error {
         ErrorCode::UnknownTopicOrPartition
         | ErrorCode::NotEnoughReplicas

@@ -65,7 +65,7 @@ pub use answer::{Answer, JoinAnswer, JoinedMember, LeaveAnswer, LeftMember, Sync
 pub use config::GroupConfig;
 pub use describe::{DescribedGroup, DescribedMember, GroupFilter, ListedGroup};
 pub use group::GroupState;
-pub use groups::{DurableGroup, Groups};
+pub use groups::{DurableGroup, Groups, client_error};
 pub use partitioning::{java_string_hash, partition_for};
 pub use proposal::{Proposal, Reply};
 pub use record::{CommittedOffset, GroupImage, MemberImage, Record, RecordError};
