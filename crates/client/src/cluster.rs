@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use klamm_env::Env;
@@ -32,10 +33,11 @@ pub enum Lane {
     General,
     /// Produce.
     Produce,
-    /// Fetch, which waits for data.
-    Fetch,
-    /// The group's coordinator, where JoinGroup waits for the others.
-    Group,
+    /// Fetch of one consumer, which waits for data.
+    Fetch(u64),
+    /// One member of a group with its coordinator, where JoinGroup waits for the others and
+    /// heartbeats of another member must not wait with it.
+    Member(u64),
 }
 
 /// A cluster as a client sees it; clones share metadata and connections.
@@ -49,7 +51,10 @@ struct Shared {
     config: ClientConfig,
     metadata: Mutex<Arc<Metadata>>,
     connections: Mutex<BTreeMap<(String, Lane), Arc<Slot>>>,
+    /// Addresses by group.
+    coordinators: Mutex<BTreeMap<String, String>>,
     refreshing: tokio::sync::Mutex<()>,
+    next_lane: AtomicU64,
 }
 
 /// One connection at most per address and lane; whoever needs it waits for whoever makes it.
@@ -75,6 +80,8 @@ impl Cluster {
             config,
             metadata: Mutex::new(Arc::new(Metadata::empty())),
             connections: Mutex::default(),
+            coordinators: Mutex::default(),
+            next_lane: AtomicU64::new(0),
             refreshing: tokio::sync::Mutex::default(),
         };
         let cluster = Self { shared: Arc::new(shared) };
@@ -251,11 +258,23 @@ impl Cluster {
         Ok(Leader { broker, epoch: found.leader_epoch, topic_id, connection })
     }
 
-    /// The broker that coordinates `group`.
+    /// A number for lanes that nobody else uses.
+    pub(crate) fn new_lane(&self) -> u64 {
+        self.shared.next_lane.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Lets the connections of a lane go, once nobody uses them.
+    pub(crate) fn drop_lane(&self, number: u64) {
+        let mut connections = self.shared.connections.lock().expect("no holder panics");
+        connections
+            .retain(|(_, lane), _| ![Lane::Fetch(number), Lane::Member(number)].contains(lane));
+    }
+
+    /// The broker that coordinates `group`; who it is, is remembered.
     pub async fn coordinator(&self, group: &str, lane: Lane) -> Result<Connection, ClientError> {
         let mut retry = Retry::new(&self.shared.config, format!("coordinator of group {group}"));
         loop {
-            let tried = match self.find_coordinator(group).await {
+            let tried = match self.coordinator_address(group).await {
                 Ok(address) => self.connection(&address, lane).await,
                 Err(error) => Err(error),
             };
@@ -263,7 +282,24 @@ impl Cluster {
                 Ok(connection) => return Ok(connection),
                 Err(error) => retry.pause(error).await?,
             }
+            self.forget_coordinator(group);
         }
+    }
+
+    /// Asks anew next time: the coordinator was of no use.
+    pub fn forget_coordinator(&self, group: &str) {
+        self.shared.coordinators.lock().expect("no holder of the lock panics").remove(group);
+    }
+
+    async fn coordinator_address(&self, group: &str) -> Result<String, ClientError> {
+        let known = self.shared.coordinators.lock().expect("no holder panics").get(group).cloned();
+        if let Some(address) = known {
+            return Ok(address);
+        }
+        let address = self.find_coordinator(group).await?;
+        let mut coordinators = self.shared.coordinators.lock().expect("no holder panics");
+        coordinators.insert(group.to_owned(), address.clone());
+        Ok(address)
     }
 
     async fn find_coordinator(&self, group: &str) -> Result<String, ClientError> {

@@ -19,7 +19,7 @@ mod retry;
 
 pub use admin::{
     Admin, ConfigChange, ConfigEntry, GroupDescription, GroupListing, GroupMember, NewTopic,
-    ResourceKind,
+    PlannedReset, ResetTo, ResourceKind,
 };
 pub use cluster::{Cluster, Lane};
 pub use config::ClientConfig;

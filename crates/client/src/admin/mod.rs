@@ -5,6 +5,7 @@
 
 mod configs;
 mod groups;
+mod reset;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::retry::Retry;
 
 pub use configs::{ConfigChange, ConfigEntry, ResourceKind};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
+pub use reset::{PlannedReset, ResetTo};
 pub use topics::NewTopic;
 
 /// Administers a cluster.
@@ -69,6 +71,9 @@ impl Admin {
                 Err(error) => error,
             };
             retry.pause(error).await?;
+            if let To::Coordinator(group) = to {
+                self.cluster.forget_coordinator(group);
+            }
             if matches!(to, To::Controller)
                 && let Err(error) = self.cluster.refresh(&[]).await
             {

@@ -84,7 +84,7 @@ impl Consumer {
             if self.fetched.iter().any(|fetched| fetched.partition() == partition) {
                 continue;
             }
-            let leader = match self.cluster.leader(partition, Lane::Fetch).await {
+            let leader = match self.cluster.leader(partition, Lane::Fetch(self.lane)).await {
                 Ok(leader) => leader,
                 Err(error) => {
                     failures.push(error);

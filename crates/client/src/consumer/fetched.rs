@@ -169,10 +169,13 @@ impl Fetched {
 }
 
 impl Consumer {
-    /// Up to a poll's worth of records; positions move past them.
-    pub(super) fn take_records(&mut self) -> Result<Vec<ConsumerRecord>, ClientError> {
+    /// Up to `records_max` records; positions move past them.
+    pub(super) fn take_records(
+        &mut self,
+        records_max: usize,
+    ) -> Result<Vec<ConsumerRecord>, ClientError> {
         let mut records = Vec::new();
-        while records.len() < self.config.poll_records_max {
+        while records.len() < records_max {
             let Some(fetched) = self.fetched.front_mut() else { break };
             let next = fetched.next();
             if let Some(assigned) = self.assigned.get_mut(fetched.partition())

@@ -189,6 +189,7 @@ struct Assigned {
 pub struct Consumer {
     cluster: Cluster,
     config: ConsumerConfig,
+    lane: u64,
     assigned: BTreeMap<TopicPartition, Assigned>,
     fetches: FuturesUnordered<BoxFuture<'static, FetchDone>>,
     /// Leaders with a fetch under way.
@@ -208,6 +209,7 @@ impl Consumer {
     pub fn new(cluster: Cluster, config: ConsumerConfig) -> Self {
         let now = Instant::now();
         Self {
+            lane: cluster.new_lane(),
             cluster,
             config,
             assigned: BTreeMap::new(),
@@ -300,6 +302,15 @@ impl Consumer {
 
     /// The next records, or none if `timeout` passes first.
     pub async fn poll(&mut self, timeout: Duration) -> Result<Vec<ConsumerRecord>, ClientError> {
+        self.poll_at_most(timeout, self.config.poll_records_max).await
+    }
+
+    /// As [`poll`](Self::poll), with a bound of its own on how many records are handed out.
+    pub async fn poll_at_most(
+        &mut self,
+        timeout: Duration,
+        records_max: usize,
+    ) -> Result<Vec<ConsumerRecord>, ClientError> {
         let deadline = Instant::now() + timeout;
         if let Some(membership) = &self.membership {
             membership.polled();
@@ -313,7 +324,7 @@ impl Consumer {
                 self.on_fetched(done)?;
             }
             self.settle_positions().await?;
-            let records = self.take_records()?;
+            let records = self.take_records(records_max)?;
             self.start_fetches().await;
             if !records.is_empty() {
                 return Ok(records);
@@ -464,6 +475,12 @@ impl Consumer {
             None => Ok(()),
         };
         committed.and(left)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.cluster.drop_lane(self.lane);
     }
 }
 

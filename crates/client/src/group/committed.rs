@@ -67,7 +67,7 @@ pub(crate) async fn fetch_committed(
     let what = format!("committed offsets of group {group}");
     let mut retry = Retry::new(cluster.config(), &what);
     loop {
-        let tried = match cluster.coordinator(group, Lane::Group).await {
+        let tried = match cluster.coordinator(group, Lane::General).await {
             Ok(connection) => fetch_once(&connection, group, partitions, &what).await,
             Err(error) => Err(error),
         };
@@ -75,6 +75,7 @@ pub(crate) async fn fetch_committed(
             Ok(committed) => return Ok(committed),
             Err(error) => retry.pause(error).await?,
         }
+        cluster.forget_coordinator(group);
     }
 }
 
@@ -184,7 +185,7 @@ pub(crate) async fn commit(
     let request = commit_request(group, identity, offsets);
     let mut retry = Retry::new(cluster.config(), format!("committing offsets of group {group}"));
     loop {
-        let tried = match cluster.coordinator(group, Lane::Group).await {
+        let tried = match cluster.coordinator(group, Lane::General).await {
             Ok(connection) => commit_once(&connection, &request).await,
             Err(error) => Err(error),
         };
@@ -192,6 +193,7 @@ pub(crate) async fn commit(
             Ok(()) => return Ok(()),
             Err(error) => retry.pause(error).await?,
         }
+        cluster.forget_coordinator(group);
     }
 }
 

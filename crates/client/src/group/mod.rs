@@ -53,31 +53,25 @@ pub(crate) struct Member {
     pub(crate) cluster: Cluster,
     pub(crate) config: GroupConfig,
     pub(crate) topics: Vec<String>,
+    lane: u64,
     state: Mutex<MemberState>,
 }
 
 struct MemberState {
     member_id: String,
     generation: i32,
-    coordinator: Option<Connection>,
     last_poll: Instant,
 }
 
 impl Member {
-    /// The coordinator, looked up unless the last one still serves.
+    /// The coordinator, over a connection that this member alone uses.
     pub(crate) async fn coordinator(&self) -> Result<Connection, ClientError> {
-        let known = self.lock().coordinator.clone();
-        if let Some(connection) = known.filter(|connection| !connection.is_closed()) {
-            return Ok(connection);
-        }
-        let connection = self.cluster.coordinator(&self.config.group, Lane::Group).await?;
-        self.lock().coordinator = Some(connection.clone());
-        Ok(connection)
+        self.cluster.coordinator(&self.config.group, Lane::Member(self.lane)).await
     }
 
     /// Looks the coordinator up again next time.
     pub(crate) fn forget_coordinator(&self) {
-        self.lock().coordinator = None;
+        self.cluster.forget_coordinator(&self.config.group);
     }
 
     pub(crate) fn identity(&self) -> MemberIdentityAt {
@@ -148,10 +142,10 @@ impl Membership {
         let state = MemberState {
             member_id: String::new(),
             generation: committed::NO_GENERATION,
-            coordinator: None,
             last_poll: Instant::now(),
         };
-        let member = Member { cluster, config, topics, state: Mutex::new(state) };
+        let lane = cluster.new_lane();
+        let member = Member { cluster, config, topics, lane, state: Mutex::new(state) };
         Self { member: Arc::new(member), phase: Phase::Outside }
     }
 
@@ -216,5 +210,6 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.stop();
+        self.member.cluster.drop_lane(self.member.lane);
     }
 }
