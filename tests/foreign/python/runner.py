@@ -23,12 +23,16 @@ PYTHON = str(SCRATCH / "python/bin/python")
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """`shared` suites run against the one broker, two at a time; the others alone, with brokers of their own."""
+    """`shared` suites run against the one broker, two at a time; the others alone, with brokers of their own.
+
+    Those that are not `usual` run only when named: real_input/run and crates/run do so.
+    """
 
     name: str
     needs: object
     command: tuple
     shared: bool = True
+    usual: bool = True
     limit_s: int = 600
 
 
@@ -41,9 +45,9 @@ SUITES = (
     Suite("kafkajs", toolchains.node, ("node", FOREIGN / "kafkajs/suite.js")),
     Suite("franz-go", toolchains.go, (SCRATCH / "go/franz-go",)),
     Suite("latency", toolchains.python, (PYTHON, FOREIGN / "latency/suite.py"), shared=False),
-    Suite("real-input", toolchains.python, (PYTHON, FOREIGN / "real_input/suite.py"), shared=False, limit_s=900),
-    Suite("rdkafka", None, (sys.executable, FOREIGN / "crates/suite.py", "rdkafka"), shared=False, limit_s=1500),
-    Suite("rskafka", None, (sys.executable, FOREIGN / "crates/suite.py", "rskafka"), shared=False, limit_s=1500),
+    Suite("real-input", toolchains.python, (PYTHON, FOREIGN / "real_input/suite.py"), shared=False, usual=False, limit_s=900),
+    Suite("rdkafka", None, (sys.executable, FOREIGN / "crates/suite.py", "rdkafka"), shared=False, usual=False, limit_s=1500),
+    Suite("rskafka", None, (sys.executable, FOREIGN / "crates/suite.py", "rskafka"), shared=False, usual=False, limit_s=1500),
 )
 
 
@@ -86,9 +90,13 @@ class Tally:
         return 1 if self.failures or (self.left_out and os.environ.get("CI") == "true") else 0
 
 
+def named(usual):
+    return ", ".join(each.name for each in SUITES if each.usual == usual)
+
+
 def arguments():
     parser = argparse.ArgumentParser(prog="tests/foreign/run", description=__doc__)
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(each.name for each in SUITES)}; all by default")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"by default {named(True)}; also {named(False)}")
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs already; suites with brokers of their own are left out")
     parser.add_argument("--data-dir", metavar="DIR", help="where that broker keeps its logs, for kafka-dump-log")
     parser.add_argument("--broker-command", metavar="COMMAND", help="instead of klamm serve: called with DIR PORT KEY=VALUE…")
@@ -97,7 +105,7 @@ def arguments():
     unknown = [name for name in chosen.suites if name not in known]
     if unknown:
         parser.error(f"no such suite: {', '.join(unknown)}")
-    suites = [known[name] for name in chosen.suites] or list(SUITES)
+    suites = [known[name] for name in chosen.suites] or [each for each in SUITES if each.usual]
     return chosen, suites
 
 
