@@ -116,7 +116,7 @@ impl LogReader {
         min_one_batch: bool,
     ) -> Result<LogSlice, ReadError> {
         loop {
-            let view = self.shared.view.load_full();
+            let view = self.shared.view.load();
             match self.read_view(&view, offset, max_bytes, upper_bound, min_one_batch) {
                 // Retention removed a file of the old view before it was first opened.
                 Err(ReadError::Io(error))

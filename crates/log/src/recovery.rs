@@ -558,6 +558,7 @@ impl Recovery {
     fn finish(mut self) -> io::Result<(Log, RecoveryReport)> {
         let now_ms = self.open.now_ms;
         self.epochs.truncate_from_end(self.next_offset);
+        self.epochs.truncate_from_start(self.log_start_offset);
         self.producers.expire(now_ms, self.open.config.producer_id_expiration);
         let mut read: Vec<Active> = self
             .read
