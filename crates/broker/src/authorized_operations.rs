@@ -27,3 +27,6 @@ pub(crate) const CLUSTER: i32 = CREATE
     | DESCRIBE_CONFIGS
     | ALTER_CONFIGS
     | IDEMPOTENT_WRITE;
+
+/// All that can be done with a group.
+pub(crate) const GROUP: i32 = READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;

@@ -75,7 +75,7 @@ impl Scope {
         }
     }
 
-    fn find(self, name: &str) -> Result<&'static Key, Refused> {
+    pub(super) fn find(self, name: &str) -> Result<&'static Key, Refused> {
         let refused = |message| Err(Refused::new(self.code(), message));
         if self == Scope::Topic {
             let key = TOPIC_KEYS.iter().find(|key| key.name == name);

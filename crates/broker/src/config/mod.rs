@@ -19,6 +19,7 @@ mod key;
 mod listeners;
 mod load;
 mod properties;
+mod rules;
 mod topic_keys;
 
 #[cfg(test)]
@@ -38,4 +39,5 @@ pub use key::{
 };
 pub use listeners::{Endpoint, Listener};
 pub use load::{ConfigError, Loaded, load};
+pub use rules::TableRules;
 pub use topic_keys::{TOPIC_KEYS, TopicConfig};
