@@ -1,0 +1,227 @@
+//! What every home of the tree has to do: one suite for all of them (TESTING.md).
+//!
+//! A home's tests give a [`Subject`] and run [`CASES`], each on a fresh, empty tree. A case that needs
+//! a fault which the subject cannot produce is skipped by name, never silently ([`run_all`]).
+
+mod faults;
+mod multi;
+mod nodes;
+mod sessions;
+mod watches;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::tree::{SessionId, Tree, TreeError};
+
+/// Faults that only some homes can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The next write of a session happens, but its answer is lost.
+    LoseNextReply,
+    /// A session loses its connection and gets it back within its time-out.
+    Reconnect,
+    /// The ensemble loses its quorum for a while.
+    QuorumLoss,
+    /// The home stops and starts again with what is durable.
+    Restart,
+}
+
+/// A home under test, with an empty tree.
+pub trait Subject: Send + Sync + 'static {
+    /// Begins a session.
+    fn connect(&self) -> BoxFuture<'_, Arc<dyn Tree>>;
+
+    /// Ends a session as if its owner had fallen silent; returns when its ephemeral nodes are gone.
+    fn expire(&self, session: SessionId) -> BoxFuture<'_, ()>;
+
+    /// Whether [`Subject::inflict`] can do this.
+    fn can(&self, fault: Fault) -> bool;
+
+    /// Lets a fault happen to a session (or to all, where it is one of the home). Called only where
+    /// [`Subject::can`] says yes.
+    fn inflict(&self, fault: Fault, session: SessionId) -> BoxFuture<'_, ()>;
+
+    /// Ends [`Fault::QuorumLoss`].
+    fn heal(&self) -> BoxFuture<'_, ()>;
+}
+
+/// One case of the suite.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// What is expected, in words.
+    pub name: &'static str,
+    /// The fault that it is about.
+    pub needs: Option<Fault>,
+    /// Panics unless the home does as expected.
+    pub run: fn(Arc<dyn Subject>) -> BoxFuture<'static, ()>,
+}
+
+macro_rules! needs {
+    () => {
+        None
+    };
+    ($fault:ident) => {
+        Some(Fault::$fault)
+    };
+}
+
+macro_rules! cases {
+    ($($module:ident: $($name:ident $(needs $fault:ident)?),+ $(,)?;)+) => {
+        /// All cases.
+        pub const CASES: &[Case] = &[$($(Case {
+            name: stringify!($name),
+            needs: needs!($($fault)?),
+            run: |subject| Box::pin($module::$name(subject)),
+        },)+)+];
+    };
+}
+
+cases! {
+    nodes:
+        a_new_tree_has_only_a_root,
+        a_node_is_created_at_version_0_and_read_back,
+        a_node_may_be_empty_or_as_large_as_allowed,
+        a_larger_node_is_refused,
+        a_node_needs_its_parent,
+        a_node_is_not_created_twice,
+        illegal_paths_are_refused,
+        a_node_that_is_not_there_cannot_be_read_set_or_deleted,
+        set_counts_the_version_up,
+        set_at_another_version_changes_nothing,
+        set_at_any_version,
+        delete_removes_a_node,
+        delete_at_another_version_changes_nothing,
+        a_node_with_children_is_not_deleted,
+        the_root_stays,
+        a_node_made_anew_begins_at_version_0,
+        children_are_names_in_order,
+        children_of_a_leaf_are_none,
+        find_tells_missing_from_failing,
+        subtree_holds_a_node_and_all_below,
+        subtree_of_nothing_is_empty,
+        names_that_sort_around_the_slash_do_not_mix,
+        concurrent_sets_at_one_version_have_one_winner,
+        concurrent_creates_have_one_winner,
+        a_counter_by_compare_and_set_loses_nothing;
+    multi:
+        a_multi_does_all_of_it,
+        a_multi_answers_each_operation,
+        a_multi_that_fails_does_nothing,
+        a_multi_names_the_first_operation_that_failed,
+        later_operations_see_earlier_ones,
+        a_check_of_a_version_holds_or_fails,
+        a_check_alone_writes_nothing,
+        a_check_of_a_missing_node_fails,
+        a_multi_can_set_one_node_twice,
+        a_multi_can_create_and_delete,
+        a_multi_can_replace_a_node,
+        an_empty_multi_does_nothing,
+        a_multi_of_the_largest_size_fits,
+        a_multi_of_too_many_operations_is_refused,
+        a_multi_of_too_many_bytes_is_refused,
+        a_fence_stops_a_writer_that_was_overtaken,
+        concurrent_multis_do_not_mix;
+    sessions:
+        a_session_begins_connected,
+        sessions_have_ids_of_their_own,
+        an_ephemeral_node_names_its_owner,
+        a_persistent_node_has_no_owner,
+        an_ephemeral_node_goes_with_its_session,
+        an_ephemeral_node_goes_when_its_session_expires,
+        a_persistent_node_outlives_its_session,
+        an_ephemeral_node_can_have_no_children,
+        an_ephemeral_node_can_be_set_and_deleted_by_others,
+        another_session_cannot_take_an_ephemeral_name_before_it_is_gone,
+        an_expired_session_is_told_and_serves_nothing,
+        closing_a_session_leaves_others_alone,
+        a_node_deleted_and_made_by_another_session_survives_the_first,
+        an_ephemeral_and_a_persistent_node_in_one_multi;
+    watches:
+        a_watch_tells_of_creation_change_and_deletion,
+        a_watch_tells_of_what_happens_below,
+        a_watch_does_not_tell_of_siblings,
+        a_watch_stands_before_the_node_exists,
+        a_watch_goes_on_after_the_first_event,
+        a_watch_of_several_roots,
+        a_watch_tells_of_every_node_of_a_multi,
+        a_watch_tells_nothing_of_a_multi_that_failed,
+        events_carry_their_session,
+        own_writes_are_seen_too,
+        the_end_of_a_session_is_seen_by_others,
+        a_new_value_is_read_after_the_event,
+        a_watch_ends_with_its_session,
+        events_of_an_ended_session_are_dropped,
+        a_new_session_reads_what_the_old_one_missed,
+        too_many_events_become_one_that_says_so;
+    faults:
+        a_reply_lost_after_the_write_is_unclear_and_the_write_stands needs LoseNextReply,
+        a_lost_reply_is_settled_by_reading_the_nonce needs LoseNextReply,
+        a_reconnect_within_a_session_keeps_ephemerals_and_says_missed needs Reconnect,
+        a_dropped_connection_suspends needs Reconnect,
+        without_a_quorum_nothing_is_written needs QuorumLoss,
+        what_was_confirmed_survives_a_restart needs Restart,
+        ephemerals_do_not_survive_a_restart needs Restart,
+        versions_survive_a_restart needs Restart;
+}
+
+/// Names of the cases that were run and of those that were left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Passed.
+    pub passed: Vec<&'static str>,
+    /// Not possible with this home.
+    pub skipped: Vec<&'static str>,
+}
+
+/// Runs every case that the home can have, each on a subject of its own.
+///
+/// # Panics
+/// When a case fails or takes longer than it may; the message of the case comes first, its name is
+/// printed before it.
+pub async fn run_all<F: AsyncFnMut() -> Arc<dyn Subject>>(mut fresh: F) -> Report {
+    let mut report = Report::default();
+    for case in CASES {
+        let subject = fresh().await;
+        if case.needs.is_some_and(|fault| !subject.can(fault)) {
+            report.skipped.push(case.name);
+            continue;
+        }
+        tracing::info!(case = case.name, "conformance");
+        let done = tokio::time::timeout(CASE_TIME_MAX, (case.run)(subject)).await;
+        assert!(done.is_ok(), "{} waits for ever", case.name);
+        report.passed.push(case.name);
+    }
+    report
+}
+
+/// A case that takes longer waits for something that does not come.
+const CASE_TIME_MAX: Duration = Duration::from_secs(60);
+
+fn data(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn no_node(path: &str) -> TreeError {
+    TreeError::NoNode { path: path.to_owned() }
+}
+
+fn bad_version(path: &str, expected: i32) -> TreeError {
+    TreeError::BadVersion { path: path.to_owned(), expected }
+}
+
+/// Creates persistent nodes without content.
+async fn make(tree: &dyn Tree, paths: &[&str]) {
+    for path in paths {
+        let made = tree.create(path, Bytes::new(), crate::tree::CreateMode::Persistent).await;
+        assert!(made.is_ok(), "{path}: {made:?}");
+    }
+}
+
+async fn text(tree: &dyn Tree, path: &str) -> String {
+    let node = tree.get(path).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+    String::from_utf8(node.data.to_vec()).expect("the suite writes text")
+}

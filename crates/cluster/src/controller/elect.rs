@@ -1,0 +1,288 @@
+//! The next state of one partition: exclusion (R3), settings (R18c, R22), election (R12).
+
+use crate::controller::{Context, FLUSH_CONFIG, MIN_ISR_CONFIG, Reason, UNCLEAN_CONFIG, Write};
+use crate::image::{Image, Partition, Topic};
+use crate::nodes::config::ConfigResource;
+use crate::nodes::topic::{Assignment, FlushClass, Member, PartitionNode};
+use crate::nodes::{NodeKey, encode};
+use crate::tree::Op;
+
+/// What a partition needs, or `None` when it is as it should be.
+pub fn settle(
+    image: &Image,
+    topic: &Topic,
+    now: Partition<'_>,
+    context: &Context,
+) -> Option<Write> {
+    let mut next = now.state.clone();
+    let mut reason = None;
+    if exclude_unsound(image, now.assignment, &mut next) {
+        reason = Some(Reason::Exclusion);
+    }
+    if follow_settings(image, topic, now.assignment, &mut next, context) {
+        reason = Some(Reason::Settings);
+    }
+    let leader_before = now.state.leader_member();
+    if let Some(how) = elect(image, topic, now.assignment, &mut next, context) {
+        reason = Some(how);
+    }
+    let reason = reason?;
+    next.partition_epoch += 1;
+    next.nonce = context.nonce;
+    if next.leader_epoch != now.leader_epoch {
+        next.controller_epoch = context.controller_epoch;
+    }
+    let path = NodeKey::Partition(topic.id, now.index).path();
+    let mut write = Write::new(reason, vec![Op::set(path, encode(&next), now.version)]);
+    if let Some(leader) = next.leader_member().filter(|leader| Some(*leader) != leader_before) {
+        check_registration(image, leader.id, &mut write);
+    }
+    if let Some(assign) = topic.assign() {
+        write.checks.insert((NodeKey::Assign(topic.id).path(), assign.version));
+    }
+    Some(write)
+}
+
+/// The multi fails unless broker `id` is registered exactly as the image shows it.
+pub(crate) fn check_registration(image: &Image, id: i32, write: &mut Write) {
+    if let (Some(broker), Some(epoch)) = (image.broker(id), image.broker_epoch(id)) {
+        write.checks.insert((NodeKey::Broker(id).path(), broker.version));
+        write.checks.insert((NodeKey::BrokerEpoch(id).path(), epoch.version));
+    }
+}
+
+/// Whether the broker still has all that it confirmed as this member.
+fn is_sound(image: &Image, member: Member, flush: FlushClass) -> bool {
+    image.broker_epoch(member.id).is_none_or(|epoch| member.epoch >= epoch.sound_since(flush))
+}
+
+/// Strikes off members whose restart was not sound; the last one in sync stays listed.
+fn exclude_unsound(image: &Image, assignment: &Assignment, next: &mut PartitionNode) -> bool {
+    let flush = next.flush;
+    let sound = |member: &Member| is_sound(image, *member, flush);
+    let before = (next.isr.len(), next.elr.len());
+    next.elr.retain(sound);
+    if next.isr.iter().any(sound) {
+        next.isr.retain(sound);
+    } else if next.isr.len() > 1 {
+        let last = next.leader_member().unwrap_or_else(|| first_listed(assignment, &next.isr));
+        next.isr = vec![last];
+    }
+    if next.leader.is_some_and(|leader| next.isr_member(leader).is_none()) {
+        drop_leader(next);
+    }
+    before != (next.isr.len(), next.elr.len())
+}
+
+fn first_listed(assignment: &Assignment, members: &[Member]) -> Member {
+    let position = |member: &&Member| {
+        assignment.replicas.iter().position(|id| *id == member.id).unwrap_or(usize::MAX)
+    };
+    *members.iter().min_by_key(position).expect("an ISR is never empty")
+}
+
+/// Whoever follows an epoch without a leader is told that it is over.
+fn drop_leader(next: &mut PartitionNode) {
+    next.leader = None;
+    next.leader_epoch += 1;
+}
+
+/// Brings `min_isr` and the flush class to what the settings say.
+fn follow_settings(
+    image: &Image,
+    topic: &Topic,
+    assignment: &Assignment,
+    next: &mut PartitionNode,
+    context: &Context,
+) -> bool {
+    let before = (next.min_isr, next.flush, next.elr.len());
+    let min_isr = effective_min_isr(image, &topic.name, assignment.replicas.len(), context);
+    // Lowering clears the ELR and so waits for a leader that knows all that was confirmed.
+    if min_isr > next.min_isr || (min_isr < next.min_isr && next.leader.is_some()) {
+        if min_isr < next.min_isr {
+            next.elr.clear();
+        }
+        next.min_isr = min_isr;
+    }
+    if in_sync(next) >= next.min_isr && next.leader.is_some() {
+        next.elr.clear();
+    }
+    match (flush_setting(image, &topic.name), next.flush) {
+        (Some(FlushClass::Acked), FlushClass::Os) => change_flush(next, FlushClass::Syncing),
+        (Some(FlushClass::Os), FlushClass::Acked | FlushClass::Syncing)
+            if all_clean(image, next) =>
+        {
+            change_flush(next, FlushClass::Os);
+        }
+        _ => {}
+    }
+    before != (next.min_isr, next.flush, next.elr.len())
+}
+
+fn in_sync(state: &PartitionNode) -> i32 {
+    i32::try_from(state.isr.len()).expect("bounded by REPLICAS_MAX")
+}
+
+fn change_flush(next: &mut PartitionNode, flush: FlushClass) {
+    next.flush = flush;
+    next.leader_epoch += 1;
+}
+
+/// Whether every listed broker epoch would also be sound under the class os.
+fn all_clean(image: &Image, state: &PartitionNode) -> bool {
+    state.isr.iter().chain(&state.elr).all(|member| is_sound(image, *member, FlushClass::Os))
+}
+
+/// `min.insync.replicas` of a topic, never more than it has replicas (R22).
+pub(crate) fn effective_min_isr(
+    image: &Image,
+    topic: &str,
+    replicas: usize,
+    context: &Context,
+) -> i32 {
+    let set = setting(image, topic, MIN_ISR_CONFIG).and_then(|value| value.trim().parse().ok());
+    let replicas = i32::try_from(replicas).unwrap_or(i32::MAX);
+    set.unwrap_or(context.defaults.min_insync_replicas).clamp(1, replicas.max(1))
+}
+
+/// The flush class that a topic's own settings ask for.
+pub(crate) fn flush_setting(image: &Image, topic: &str) -> Option<FlushClass> {
+    parse_flush(image.topic_config(topic).get(FLUSH_CONFIG)?)
+}
+
+pub(crate) fn parse_flush(value: &str) -> Option<FlushClass> {
+    match value.trim() {
+        "acked" => Some(FlushClass::Acked),
+        "os" => Some(FlushClass::Os),
+        _ => None,
+    }
+}
+
+/// The topic's setting, else the one for all brokers.
+fn setting<'a>(image: &'a Image, topic: &str, key: &str) -> Option<&'a String> {
+    let topic = image.topic_config(topic).get(key);
+    topic.or_else(|| image.config(&ConfigResource::broker(None)).get(key))
+}
+
+/// Elects where it is due. Returns how, or `None` when the leader stays.
+fn elect(
+    image: &Image,
+    topic: &Topic,
+    assignment: &Assignment,
+    next: &mut PartitionNode,
+    context: &Context,
+) -> Option<Reason> {
+    let due = due(image, next)?;
+    let winner = candidate(image, assignment, next);
+    if let Some(winner) = winner {
+        lead(image, next, winner);
+        return Some(Reason::Election);
+    }
+    if due == Due::Wished {
+        return None;
+    }
+    if let Some(winner) = survivor(image, topic, assignment, next, context) {
+        next.isr = vec![Member { id: winner, epoch: 0 }];
+        next.elr.clear();
+        lead(image, next, winner);
+        next.unclean_epoch = next.leader_epoch;
+        return Some(Reason::UncleanElection);
+    }
+    next.leader?;
+    drop_leader(next);
+    Some(Reason::Election)
+}
+
+#[derive(PartialEq, Eq)]
+enum Due {
+    /// The leader is gone, or another process than the one elected.
+    Needed,
+    /// The leader is about to stop: only if somebody else can lead.
+    Wished,
+}
+
+fn due(image: &Image, state: &PartitionNode) -> Option<Due> {
+    let elected = state.leader_member();
+    let there = elected.filter(|leader| {
+        image.broker(leader.id).is_some_and(|broker| broker.broker_epoch == leader.epoch)
+    });
+    let Some(leader) = there else { return Some(Due::Needed) };
+    let epoch = image.broker_epoch(leader.id)?;
+    epoch.shutting_down.then_some(Due::Wished)
+}
+
+/// Whether the broker may take up leadership.
+fn is_available(image: &Image, id: i32) -> bool {
+    image.broker(id).is_some() && image.broker_epoch(id).is_some_and(|epoch| !epoch.shutting_down)
+}
+
+/// The preferred one of those that hold all that was confirmed: in sync, else eligible.
+fn candidate(image: &Image, assignment: &Assignment, state: &PartitionNode) -> Option<i32> {
+    let fit = |members: &[Member]| {
+        assignment.replicas.iter().copied().find(|id| {
+            let listed = members.iter().find(|member| member.id == *id);
+            let sound = listed.is_some_and(|member| is_sound(image, *member, state.flush));
+            sound && is_available(image, *id)
+        })
+    };
+    fit(&state.isr).or_else(|| fit(&state.elr))
+}
+
+/// The best of those that are there, where the settings allow that confirmed records are lost.
+fn survivor(
+    image: &Image,
+    topic: &Topic,
+    assignment: &Assignment,
+    state: &PartitionNode,
+    context: &Context,
+) -> Option<i32> {
+    let allowed = setting(image, &topic.name, UNCLEAN_CONFIG)
+        .map_or(context.defaults.unclean_election, |value| value.trim() == "true");
+    if !allowed && assignment.replicas.len() > 1 {
+        return None;
+    }
+    let can_lead = |id: &i32| {
+        let whole = image.broker(*id).is_some_and(|broker| !broker.log_dir_missing);
+        whole && is_available(image, *id)
+    };
+    let listed = state.isr.iter().chain(&state.elr).map(|member| member.id);
+    listed.chain(assignment.replicas.iter().copied()).find(can_lead)
+}
+
+/// Makes `winner` the leader of the next epoch, in its current registration.
+fn lead(image: &Image, next: &mut PartitionNode, winner: i32) {
+    let epoch = image.broker(winner).expect("only registered brokers are elected").broker_epoch;
+    next.elr.retain(|member| member.id != winner);
+    match next.isr.iter_mut().find(|member| member.id == winner) {
+        Some(member) => member.epoch = epoch,
+        None => next.isr.push(Member { id: winner, epoch }),
+    }
+    next.leader = Some(winner);
+    next.leader_epoch += 1;
+}
+
+/// The first state of a new partition: every replica that is there is in sync, the preferred one
+/// leads. `None` while none of them is there.
+pub(crate) fn first_state(
+    image: &Image,
+    topic: &str,
+    assignment: &Assignment,
+    flush: FlushClass,
+    context: &Context,
+) -> Option<PartitionNode> {
+    let there = assignment.replicas.iter().copied().filter(|id| is_available(image, *id));
+    let member = |id| Some(Member { id, epoch: image.broker(id)?.broker_epoch });
+    let isr: Vec<Member> = there.filter_map(member).collect();
+    Some(PartitionNode {
+        leader: Some(isr.first()?.id),
+        leader_epoch: 0,
+        partition_epoch: 0,
+        isr,
+        elr: Vec::new(),
+        min_isr: effective_min_isr(image, topic, assignment.replicas.len(), context),
+        flush,
+        unclean_epoch: -1,
+        controller_epoch: context.controller_epoch,
+        nonce: context.nonce,
+    })
+}

@@ -1,0 +1,123 @@
+//! What is to be done by itself: elections, exclusions, half-made and deleted topics.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use super::elect::{check_registration, first_state, flush_setting, settle};
+use super::{Context, Reason, Write};
+use crate::image::{Image, Topic};
+use crate::nodes::topic::Assignment;
+use crate::nodes::{NodeKey, encode};
+use crate::tree::Op;
+
+/// Where to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// At everything: after an election of the controller, or when brokers came or went.
+    All,
+    /// At these topics.
+    Topics(BTreeSet<Uuid>),
+}
+
+/// All that needs doing, in order. `purge` names the topics marked for deletion whose time has come.
+pub fn reconcile(
+    image: &Image,
+    scope: &Scope,
+    purge: &BTreeSet<Uuid>,
+    context: &Context,
+) -> Vec<Write> {
+    let mut writes = Vec::new();
+    match scope {
+        Scope::All => {
+            for topic in image.all_topics() {
+                reconcile_topic(image, topic, purge, context, &mut writes);
+            }
+            drop_dangling_names(image, &mut writes);
+        }
+        Scope::Topics(ids) => {
+            for topic in ids.iter().filter_map(|id| image.any_topic(*id)) {
+                reconcile_topic(image, topic, purge, context, &mut writes);
+            }
+        }
+    }
+    writes
+}
+
+fn reconcile_topic(
+    image: &Image,
+    topic: &Topic,
+    purge: &BTreeSet<Uuid>,
+    context: &Context,
+    writes: &mut Vec<Write>,
+) {
+    if image.topic_by_id(topic.id).is_some() {
+        keep(image, topic, context, writes);
+    } else if !topic.is_deleting() || purge.contains(&topic.id) {
+        // A topic without a name and without a mark was never finished: its name is written last.
+        remove(topic, writes);
+    }
+}
+
+/// Every assigned partition has a state that fits the brokers that are there, and no other has one.
+fn keep(image: &Image, topic: &Topic, context: &Context, writes: &mut Vec<Write>) {
+    let assigned = topic.assign().map_or(&[][..], |assign| &assign.partitions);
+    for (index, assignment) in (0..).zip(assigned) {
+        match topic.partition(index) {
+            Some(partition) => writes.extend(settle(image, topic, partition, context)),
+            None => writes.extend(complete(image, topic, index, assignment, context)),
+        }
+    }
+    for (index, state) in topic.states() {
+        if index >= topic.partition_count() {
+            let path = NodeKey::Partition(topic.id, index).path();
+            writes.push(Write::new(Reason::Repair, vec![Op::delete(path, state.version)]));
+        }
+    }
+}
+
+fn complete(
+    image: &Image,
+    topic: &Topic,
+    index: i32,
+    assignment: &Assignment,
+    context: &Context,
+) -> Option<Write> {
+    let flush = flush_setting(image, &topic.name).unwrap_or(context.defaults.flush);
+    let state = first_state(image, &topic.name, assignment, flush, context)?;
+    let path = NodeKey::Partition(topic.id, index).path();
+    let mut write = Write::new(Reason::Repair, vec![Op::create(path, encode(&state))]);
+    for member in &state.isr {
+        check_registration(image, member.id, &mut write);
+    }
+    Some(write)
+}
+
+/// Takes a topic out of the tree, from the leaves up.
+fn remove(topic: &Topic, writes: &mut Vec<Write>) {
+    for (index, state) in topic.states() {
+        let path = NodeKey::Partition(topic.id, index).path();
+        writes.push(Write::new(Reason::Repair, vec![Op::delete(path, state.version)]));
+    }
+    let mut last = Vec::new();
+    if topic.assign().is_some() {
+        let folder = NodeKey::partitions_folder(topic.id);
+        last.push(Op::Delete { path: folder, expected: None });
+    }
+    if let Some(assign) = topic.assign() {
+        last.push(Op::delete(NodeKey::Assign(topic.id).path(), assign.version));
+    }
+    if let Some(node) = topic.node() {
+        last.push(Op::delete(NodeKey::Topic(topic.id).path(), node.version));
+    }
+    writes.push(Write::new(Reason::Repair, last));
+}
+
+/// Names of topics that are not there; only a hand at work in the tree leaves one.
+fn drop_dangling_names(image: &Image, writes: &mut Vec<Write>) {
+    for name in image.names().filter(|name| image.topic(name).is_none()) {
+        let node = image.name_node(name).expect("just listed");
+        let path = NodeKey::Name(name.to_string()).path();
+        writes.push(Write::new(Reason::Repair, vec![Op::delete(path, node.version)]));
+    }
+}

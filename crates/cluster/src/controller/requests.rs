@@ -1,0 +1,219 @@
+//! Requests of handlers, one after the other: decided on the image, committed, answered.
+
+use std::sync::Arc;
+
+use klamm_protocol::ErrorCode;
+use uuid::Uuid;
+
+use super::configs::alter;
+use super::handle::{Outcome, Request};
+use super::producer_ids::allocate;
+use super::runtime::{Commit, Controller, Ended};
+use super::topics::{create_partitions, create_topic, delete_topic};
+use super::{
+    Context, CreatedTopic, MorePartitions, NewTopic, Reason, Refusal, TopicDefaults, TopicRef,
+    Write,
+};
+use crate::image::{Image, Topic};
+use crate::nodes::topic::{FlushClass, PartitionNode};
+use crate::nodes::{NodeKey, encode};
+use crate::tree::{Op, TreeError};
+
+/// Times that a request is decided again after another writer came first.
+const TRIES_MAX: usize = 8;
+
+type Decision<T> = Result<(T, Vec<Write>), Refusal>;
+
+impl Controller {
+    pub(super) async fn answer(&mut self, request: Request) -> Result<(), Ended> {
+        // A reply that nobody waits for any more is no error: the change stands all the same.
+        match request {
+            Request::CreateTopics(topics, defaults, validate_only, reply) => {
+                let _ = reply.send(self.create_topics(&topics, defaults, validate_only).await?);
+            }
+            Request::DeleteTopics(topics, reply) => {
+                let _ = reply.send(self.delete_topics(topics).await?);
+            }
+            Request::CreatePartitions(more, validate_only, reply) => {
+                let _ = reply.send(self.create_partitions(&more, validate_only).await?);
+            }
+            Request::AlterConfigs(alterations, validate_only, reply) => {
+                let rules = Arc::clone(&self.settings.rules);
+                let decide = |image: &Image, n: usize, _: &Context, _: usize| {
+                    Ok(((), alter(image, &alterations[n], &*rules)?))
+                };
+                let _ =
+                    reply.send(self.decide_all(alterations.len(), validate_only, decide).await?);
+            }
+            Request::AllocateProducerIds(broker, epoch, reply) => {
+                let decide = |image: &Image, _: usize, _: &Context, _: usize| {
+                    allocate(image, broker, epoch).map(|(block, write)| (block, vec![write]))
+                };
+                let _ = reply.send(self.decide_all(1, false, decide).await?);
+            }
+            Request::FlushSynced(topic, partition, leader_epoch, reply) => {
+                let decide = |image: &Image, _: usize, context: &Context, _: usize| {
+                    flush_synced(image, topic, partition, leader_epoch, context)
+                };
+                let _ = reply.send(self.decide_all(1, false, decide).await?);
+            }
+            Request::Resign(_) => unreachable!("taken out by the loop"),
+        }
+        Ok(())
+    }
+
+    async fn create_topics(
+        &mut self,
+        topics: &[NewTopic],
+        defaults: TopicDefaults,
+        validate_only: bool,
+    ) -> Result<Vec<Outcome<CreatedTopic>>, Ended> {
+        // Drawn once: a second try recognises what the first one has written.
+        let id = |_: &NewTopic| if validate_only { Uuid::nil() } else { self.random.uuid() };
+        let ids: Vec<Uuid> = topics.iter().map(id).collect();
+        let rules = Arc::clone(&self.settings.rules);
+        let decide = |image: &Image, n: usize, context: &Context, _: usize| match created_before(
+            image,
+            &topics[n].name,
+            ids[n],
+        ) {
+            Some(created) => Ok((created, Vec::new())),
+            None => create_topic(image, &topics[n], ids[n], defaults, &*rules, context),
+        };
+        self.decide_all(topics.len(), validate_only, decide).await
+    }
+
+    async fn delete_topics(
+        &mut self,
+        mut topics: Vec<TopicRef>,
+    ) -> Result<Vec<Outcome<(String, Uuid)>>, Ended> {
+        let items = topics.len();
+        let mut found: Vec<Option<(String, Uuid)>> = vec![None; items];
+        let decide = |image: &Image, n: usize, _: &Context, attempt: usize| {
+            if let (Some(before), true) = (&found[n], attempt > 0)
+                && image.topic_by_id(before.1).is_none()
+            {
+                return Ok((before.clone(), Vec::new()));
+            }
+            let (name, id, writes) = delete_topic(image, &topics[n])?;
+            // A second try means this topic, whoever has its name by then.
+            topics[n] = TopicRef::Id(id);
+            found[n] = Some((name.clone(), id));
+            Ok(((name, id), writes))
+        };
+        self.decide_all(items, false, decide).await
+    }
+
+    async fn create_partitions(
+        &mut self,
+        more: &[MorePartitions],
+        validate_only: bool,
+    ) -> Result<Vec<Outcome<()>>, Ended> {
+        let decide = |image: &Image, n: usize, context: &Context, attempt: usize| {
+            let done = |topic: &Arc<Topic>| topic.partition_count() == more[n].count;
+            if attempt > 0 && image.topic(&more[n].name).is_some_and(done) {
+                return Ok(((), Vec::new()));
+            }
+            Ok(((), create_partitions(image, &more[n], context)?))
+        };
+        self.decide_all(more.len(), validate_only, decide).await
+    }
+
+    /// Decides item after item, each on the image as the ones before will leave it, and commits all
+    /// of it together.
+    async fn decide_all<T>(
+        &mut self,
+        items: usize,
+        validate_only: bool,
+        mut decide: impl FnMut(&Image, usize, &Context, usize) -> Decision<T>,
+    ) -> Result<Vec<Outcome<T>>, Ended> {
+        let mut failure = TreeError::ConnectionLoss;
+        for attempt in 0..TRIES_MAX {
+            let mut image = self.reader.image().clone();
+            let mut writes = Vec::new();
+            let mut outcomes = Vec::with_capacity(items);
+            for n in 0..items {
+                let outcome = decide(&image, n, &self.context(), attempt);
+                outcomes.push(outcome.and_then(|(done, new)| {
+                    for write in &new {
+                        image.preview(&write.ops).map_err(|error| {
+                            Refusal::new(ErrorCode::UnknownServerError, error.to_string())
+                        })?;
+                    }
+                    writes.extend(new);
+                    Ok(done)
+                }));
+            }
+            if validate_only || writes.is_empty() {
+                return Ok(outcomes);
+            }
+            match self.commit(&writes).await? {
+                Commit::Done => return Ok(outcomes),
+                Commit::Again => {}
+                Commit::Failed(error) => {
+                    failure = error;
+                    break;
+                }
+            }
+        }
+        Ok((0..items).map(|_| Err(not_written(&failure))).collect())
+    }
+}
+
+fn not_written(error: &TreeError) -> Refusal {
+    let code = match error {
+        TreeError::StorageFull => ErrorCode::KafkaStorageError,
+        TreeError::TooLarge { .. } => ErrorCode::PolicyViolation,
+        _ => ErrorCode::RequestTimedOut,
+    };
+    Refusal::new(code, format!("The change was not written: {error}."))
+}
+
+/// The topic, if an earlier try has made it under this id.
+fn created_before(image: &Image, name: &str, id: Uuid) -> Option<CreatedTopic> {
+    let topic = image.topic(name).filter(|topic| topic.id == id)?;
+    let replicas = topic.partition(0)?.replicas().len();
+    Some(CreatedTopic {
+        name: name.to_owned(),
+        id,
+        partitions: topic.partition_count(),
+        replication_factor: i32::try_from(replicas).ok()?,
+    })
+}
+
+/// From syncing to acked, on the leader's word (R18c).
+fn flush_synced(
+    image: &Image,
+    topic: Uuid,
+    index: i32,
+    leader_epoch: i32,
+    context: &Context,
+) -> Decision<()> {
+    let found = image.topic_by_id(topic).and_then(|topic| topic.partition(index));
+    let now = found.ok_or_else(|| {
+        Refusal::new(ErrorCode::UnknownTopicOrPartition, "There is no such partition.")
+    })?;
+    if now.flush == FlushClass::Acked {
+        return Ok(((), Vec::new()));
+    }
+    if now.leader_epoch != leader_epoch || now.flush != FlushClass::Syncing || !now.elr.is_empty() {
+        let message = format!(
+            "The partition is {:?} at leader epoch {} with {} eligible replicas out of sync.",
+            now.flush,
+            now.leader_epoch,
+            now.elr.len()
+        );
+        return Err(Refusal::new(ErrorCode::FencedLeaderEpoch, message));
+    }
+    let next = PartitionNode {
+        flush: FlushClass::Acked,
+        leader_epoch: now.leader_epoch + 1,
+        partition_epoch: now.partition_epoch + 1,
+        controller_epoch: context.controller_epoch,
+        nonce: context.nonce,
+        ..now.state.clone()
+    };
+    let path = NodeKey::Partition(topic, index).path();
+    let write = Write::new(Reason::Settings, vec![Op::set(path, encode(&next), now.version)]);
+    Ok(((), vec![write]))
+}
