@@ -53,6 +53,13 @@ pub(super) async fn load(
 /// Why a log gives no state, in words.
 type Reason = String;
 
+/// The machine as `reader`'s log leaves it, and the offset behind its last record.
+#[cfg(test)]
+pub(super) fn read_groups(groups: Groups, reader: &LogReader) -> Result<(Groups, i64), Reason> {
+    let loaded = Loading::new(groups).read(reader)?;
+    Ok((loaded.groups, loaded.next_offset))
+}
+
 struct Loading {
     groups: Groups,
     next_offset: i64,

@@ -13,6 +13,8 @@
 mod load;
 mod offsets_topic;
 mod shard;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
