@@ -15,6 +15,7 @@ mod offsets_topic;
 mod shard;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -32,6 +33,7 @@ use crate::request::Answer;
 
 pub(crate) use offsets_topic::{OFFSETS_TOPIC, coordinator_of};
 pub(crate) use shard::{Promise, Shard};
+pub(crate) use upkeep::{forget_deleted, run_upkeep};
 
 /// Holds the shard of one partition; its lock is held while it loads.
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Shard>>>>;

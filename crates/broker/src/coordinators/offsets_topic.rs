@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_cluster::Image;
-use klamm_cluster::controller::{NewTopic, TopicDefaults};
 use klamm_coordinator::partition_for;
 use klamm_protocol::ErrorCode;
-use tracing::warn;
 
+use crate::auto_create;
 use crate::broker::Broker;
-use crate::config::BrokerConfig;
 use crate::topic_name::CONSUMER_OFFSETS;
 
 /// The internal topic of groups.
@@ -29,7 +27,10 @@ pub(crate) async fn coordinator_of(broker: &Arc<Broker>, group_id: &str) -> Resu
         return Ok(leader);
     }
     if broker.image().topic(OFFSETS_TOPIC).is_none() {
-        create(broker).await?;
+        let code = auto_create::create(broker, &[OFFSETS_TOPIC]).await;
+        if code != [ErrorCode::None] {
+            return Err(UNAVAILABLE);
+        }
     }
     let led = broker.partitions.wait_for(|image| leader_of(image, group_id).is_some());
     let image = tokio::time::timeout(PATIENCE, led).await;
@@ -45,39 +46,4 @@ fn leader_of(image: &Image, group_id: &str) -> Option<i32> {
         return None;
     }
     topic.partition(partition_for(group_id, partitions))?.leader
-}
-
-async fn create(broker: &Arc<Broker>) -> Result<(), ErrorCode> {
-    let config = broker.config();
-    let defaults = TopicDefaults {
-        partitions: config.num_partitions,
-        replication_factor: config.default_replication_factor,
-    };
-    let topic = definition(&config, broker.image().brokers().count());
-    let outcome = broker.controller.create_topics(vec![topic], defaults, false).await.pop();
-    match outcome {
-        Some(Ok(_)) => Ok(()),
-        Some(Err(refusal)) if refusal.code == ErrorCode::TopicAlreadyExists => Ok(()),
-        Some(Err(refusal)) => {
-            warn!("{OFFSETS_TOPIC} cannot be created: {refusal}");
-            Err(UNAVAILABLE)
-        }
-        None => Err(UNAVAILABLE),
-    }
-}
-
-/// As Kafka creates it.
-pub(crate) fn definition(config: &BrokerConfig, registered_brokers: usize) -> NewTopic {
-    let configs = [
-        ("cleanup.policy", "compact".to_owned()),
-        ("compression.type", "producer".to_owned()),
-        ("segment.bytes", config.offsets_topic_segment_bytes.to_string()),
-    ];
-    NewTopic {
-        name: OFFSETS_TOPIC.to_owned(),
-        partitions: config.offsets_topic_num_partitions,
-        replication_factor: i32::from(config.offsets_topic_replicas(registered_brokers)),
-        configs: configs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-        ..NewTopic::default()
-    }
 }
