@@ -1,4 +1,4 @@
-//! The next state of one partition: exclusion (R3), settings (R18c, R22), election (R12).
+//! The next state of one partition: exclusion (R3), election (R12), settings (R18c, R22).
 
 use crate::controller::{Context, FLUSH_CONFIG, MIN_ISR_CONFIG, Reason, UNCLEAN_CONFIG, Write};
 use crate::image::{Image, Partition, Topic};
@@ -19,12 +19,12 @@ pub fn settle(
     if exclude_unsound(image, now.assignment, &mut next) {
         reason = Some(Reason::Exclusion);
     }
-    if follow_settings(image, topic, now.assignment, &mut next, context) {
-        reason = Some(Reason::Settings);
-    }
-    let leader_before = now.state.leader_member();
     if let Some(how) = elect(image, topic, now.assignment, &mut next, context) {
         reason = Some(how);
+    }
+    // After the election: lowering min_isr asks for a leader that knows all that was confirmed.
+    if follow_settings(image, topic, now.assignment, &mut next, context) {
+        reason = reason.or(Some(Reason::Settings));
     }
     let reason = reason?;
     next.partition_epoch += 1;
@@ -34,7 +34,8 @@ pub fn settle(
     }
     let path = NodeKey::Partition(topic.id, now.index).path();
     let mut write = Write::new(reason, vec![Op::set(path, encode(&next), now.version)]);
-    if let Some(leader) = next.leader_member().filter(|leader| Some(*leader) != leader_before) {
+    if let Some(leader) = next.leader_member().filter(|leader| Some(*leader) != now.leader_member())
+    {
         check_registration(image, leader.id, &mut write);
     }
     if let Some(assign) = topic.assign() {

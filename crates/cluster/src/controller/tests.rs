@@ -1,1 +1,6 @@
+//! Decisions as scripts: brokers come and go, and the tree says who leads.
 
+mod changes;
+mod elections;
+mod properties;
+mod world;
