@@ -1,7 +1,7 @@
 //! What a machine finds that reads another one's records.
 
 use bytes::Bytes;
-use klamm_coordinator::{GroupConfig, Record, RecordError};
+use klamm_coordinator::{GroupConfig, Groups, Record, RecordError, partition_for};
 use klamm_protocol::ErrorCode;
 
 use crate::script::{As, Script};
@@ -98,4 +98,47 @@ fn an_append_that_fails_for_want_of_leadership_says_so() {
          admin <- commit NOT_COORDINATOR",
     );
     assert_eq!(script.committed("t", 0), None);
+}
+
+/// Keys and values that Apache Kafka 4.3 wrote for one console consumer of group `g1`: the new
+/// group, its first generation, a commit, its end.
+const WRITTEN_BY_KAFKA: [(&str, &str); 4] = [
+    ("000200026731", "0003000000000000ffffffff000001a20583a27700000000"),
+    (
+        "000200026731",
+        "00030008636f6e73756d657200000001000572616e67650035636f6e736f6c652d636f6e737\
+         56d65722d35643663313232652d346631622d343565632d393535342d613337653537613065\
+         393934000001a20583a2a3000000010035636f6e736f6c652d636f6e73756d65722d3564366\
+         3313232652d346631622d343565632d393535342d613337653537613065393934ffff001063\
+         6f6e736f6c652d636f6e73756d6572000a2f3132372e302e302e31000493e00000afc800000\
+         017000300000001000174ffffffff00000000ffffffffffff00000019000300000001000174\
+         000000020000000000000001ffffffff",
+    ),
+    (
+        "00010002673100017400000001",
+        "000400000000000000030000000001000001a20583a4cd010010a74bd13851a842e99f67237\
+         2d567adfe",
+    ),
+    ("000200026731", "00030008636f6e73756d657200000002ffffffff000001a20583a53400000000"),
+];
+
+#[test]
+fn what_kafka_wrote_is_read_and_would_be_written_the_same() {
+    let bytes = |hex: &str| -> Bytes {
+        let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        (0..hex.len()).step_by(2).map(digit).collect()
+    };
+    let mut groups = Groups::new(GroupConfig::default());
+    for (key, value) in WRITTEN_BY_KAFKA {
+        let (key, value) = (bytes(key), bytes(value));
+        let record = Record::decode(key.clone(), Some(value.clone())).unwrap();
+        assert_eq!(record.encode().unwrap(), (key, Some(value)));
+        groups.apply(record);
+    }
+    let durable = groups.durable().remove("g1").unwrap();
+    let image = durable.image.unwrap();
+    assert_eq!((image.generation, image.protocol_type.as_str()), (2, "consumer"));
+    assert_eq!(durable.offsets["t"][&1].offset, 3);
+    assert!(!durable.offsets["t"][&1].topic_id.is_nil());
+    assert_eq!(partition_for("g1", 50), 42, "where Kafka put it");
 }
