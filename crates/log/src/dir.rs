@@ -43,17 +43,25 @@ pub struct RegisteredPair {
     pub incarnation: Uuid,
 }
 
+/// A registration as a directory remembers it. What belongs to one registration is kept with it: the
+/// directories and the boot of a later attempt say nothing about an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirRegistration {
+    /// Which one.
+    pub pair: RegisteredPair,
+    /// All log directories that belonged to it.
+    pub directories: Vec<Uuid>,
+    /// The boot of the machine that it was tried in.
+    pub boot_id: String,
+}
+
 /// What the registration file says (R2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registration {
     /// The last registration that is known to have succeeded.
-    pub registered: Option<RegisteredPair>,
+    pub registered: Option<DirRegistration>,
     /// The last that was tried.
-    pub attempted: Option<RegisteredPair>,
-    /// All log directories of that registration.
-    pub directories: Vec<Uuid>,
-    /// The boot of the machine when it was tried.
-    pub boot_id: String,
+    pub attempted: Option<DirRegistration>,
 }
 
 /// A log directory as it was before this process wrote to it; what R2 judges.
@@ -209,11 +217,8 @@ impl LogDir {
     pub fn write_registration(&self, registration: &Registration) -> io::Result<()> {
         let mut properties = Properties::default();
         properties.set("version", "1");
-        set_pair(&mut properties, "registered", registration.registered);
-        set_pair(&mut properties, "attempted", registration.attempted);
-        let ids: Vec<_> = registration.directories.iter().map(|id| uuid_to_base64(*id)).collect();
-        properties.set("directories", &ids.join(","));
-        properties.set("boot.id", &registration.boot_id);
+        set_registration(&mut properties, "registered", registration.registered.as_ref());
+        set_registration(&mut properties, "attempted", registration.attempted.as_ref());
         self.replace(REGISTRATION, properties.encode_checked().as_bytes())
     }
 
@@ -404,6 +409,18 @@ fn set(offsets: &mut BTreeMap<TopicPartition, i64>, partition: &TopicPartition, 
     }
 }
 
+fn set_registration(
+    properties: &mut Properties,
+    name: &str,
+    registration: Option<&DirRegistration>,
+) {
+    let Some(registration) = registration else { return };
+    set_pair(properties, name, Some(registration.pair));
+    let ids: Vec<_> = registration.directories.iter().map(|id| uuid_to_base64(*id)).collect();
+    properties.set(&format!("{name}.directories"), &ids.join(","));
+    properties.set(&format!("{name}.boot.id"), &registration.boot_id);
+}
+
 fn set_pair(properties: &mut Properties, name: &str, pair: Option<RegisteredPair>) {
     if let Some(pair) = pair {
         properties.set(&format!("{name}.broker.epoch"), &pair.broker_epoch.to_string());
@@ -513,15 +530,25 @@ impl Reader<'_> {
         let Some(properties) = self.checked(REGISTRATION)? else {
             return Ok(None);
         };
-        let damaged = || self.damaged(REGISTRATION, "a field is missing or wrong");
-        let ids = properties.get("directories").ok_or_else(damaged)?;
-        let ids = ids.split(',').filter(|id| !id.is_empty()).map(uuid_from_base64);
         Ok(Some(Registration {
-            registered: pair(&properties, "registered"),
-            attempted: pair(&properties, "attempted"),
-            directories: ids.collect::<Option<_>>().ok_or_else(damaged)?,
-            boot_id: properties.get("boot.id").ok_or_else(damaged)?.to_owned(),
+            registered: self.registration_of(&properties, "registered")?,
+            attempted: self.registration_of(&properties, "attempted")?,
         }))
+    }
+
+    fn registration_of(
+        &self,
+        properties: &Properties,
+        name: &str,
+    ) -> Result<Option<DirRegistration>, LogDirError> {
+        let Some(pair) = pair(properties, name) else {
+            return Ok(None);
+        };
+        let damaged = || self.damaged(REGISTRATION, "a field is missing or wrong");
+        let get = |field: &str| properties.get(&format!("{name}.{field}")).ok_or_else(damaged);
+        let ids = get("directories")?.split(',').filter(|id| !id.is_empty());
+        let directories = ids.map(uuid_from_base64).collect::<Option<_>>().ok_or_else(damaged)?;
+        Ok(Some(DirRegistration { pair, directories, boot_id: get("boot.id")?.to_owned() }))
     }
 
     fn clean_marker(&self) -> Result<Option<RegisteredPair>, LogDirError> {

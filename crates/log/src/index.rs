@@ -142,7 +142,7 @@ impl<E: Entry> AppendList<E> {
 }
 
 enum Store<E: Entry> {
-    Memory(AppendList<E>),
+    Memory(Box<AppendList<E>>),
     File { file: SegmentFile, len: usize },
 }
 
@@ -158,7 +158,7 @@ impl<E: Entry> Index<E> {
         for entry in entries {
             list.push(*entry);
         }
-        Index { store: Store::Memory(list) }
+        Index { store: Store::Memory(Box::new(list)) }
     }
 
     /// The first `len` entries of an index file.

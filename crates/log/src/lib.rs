@@ -32,7 +32,7 @@ mod snapshot;
 mod validate;
 
 pub use config::{LogConfig, RecordValidation};
-pub use dir::{FoundDir, LogDir, MetaProperties, RegisteredPair, Registration};
+pub use dir::{DirRegistration, FoundDir, LogDir, MetaProperties, RegisteredPair, Registration};
 pub use epochs::{EpochCache, EpochEntry, UNDEFINED_EPOCH};
 pub use error::{
     AppendError, LogDirError, Offline, OpenError, ReadError, RejectedRecord, TruncateError,

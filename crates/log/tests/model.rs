@@ -107,12 +107,9 @@ impl Model {
     }
 
     fn truncate(&mut self, to: i64) {
-        while self.batches.last().is_some_and(|batch| batch.next() > to) {
-            self.batches.pop();
-        }
-        self.end = self.batches.last().map_or(self.start, Batch::next).max(self.start);
-        if to < self.start {
-            self.end = to;
+        // A batch goes as a whole.
+        while let Some(cut) = self.batches.pop_if(|batch| batch.next() > to) {
+            self.end = cut.first;
         }
         self.start = self.start.min(self.end);
     }

@@ -420,15 +420,16 @@ impl Log {
         self.swap_view(replaced);
     }
 
-    /// Keeps the snapshots at segment bases and the newest; the others were steps in between.
+    /// Keeps the newest snapshot of every segment and the last two: a truncation starts from the
+    /// one before it.
     fn remove_old_snapshots(&mut self) {
         let view = self.shared.view.load();
-        let newest = self.sync.snapshots.last().copied();
-        let at_base = |offset: &i64| {
-            view.segments.binary_search_by_key(offset, |segment| segment.base_offset).is_ok()
-        };
-        let old = |offset: &i64| Some(*offset) != newest && !at_base(offset);
-        let old: Vec<i64> = self.sync.snapshots.iter().copied().filter(old).collect();
+        let known: Vec<i64> = self.sync.snapshots.iter().copied().collect();
+        let old: Vec<i64> = known
+            .windows(3)
+            .filter(|next| view.place_of(next[0]) == view.place_of(next[1]))
+            .map(|next| next[0])
+            .collect();
         for offset in old {
             // One that stays behind is older than the recovery point and does no harm.
             if self.place.remove(&self.place.segment_path(offset, SNAPSHOT_SUFFIX)).is_ok() {

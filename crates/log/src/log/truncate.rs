@@ -225,6 +225,12 @@ impl Log {
         self.swap_view(segments);
         self.shared.log_end_offset.store(end_offset, Ordering::Release);
         self.sync.synced_end = self.sync.synced_end.min(end_offset);
+        if end_offset < self.log_start_offset() {
+            // The start lay within a batch that is cut as a whole.
+            self.shared.log_start_offset.store(end_offset, Ordering::Release);
+            self.dir.set_log_start_offset(&self.partition, end_offset);
+            self.dir.write_log_start_offsets()?;
+        }
         self.forget_past(end_offset)?;
         self.reload_producers()
     }
