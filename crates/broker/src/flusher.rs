@@ -1,0 +1,70 @@
+//! Group commit without a window: while one sync runs, the next group gathers (R18b).
+//!
+//! One task per log directory, on a loop of its own, so that a slow disk holds up nothing else.
+//! A few dirty files are synced one by one; for more, one `syncfs` makes all durable at once. The
+//! first error takes the directory offline for the life of the process (R23).
+
+use std::io;
+use std::sync::Arc;
+
+use klamm_log::SyncPoint;
+use tracing::debug;
+
+use crate::data_dir::DataDir;
+use crate::partition::Partition;
+use crate::waiters::Signal;
+
+/// Dirty files from which on the whole file system is synced instead of file after file: two
+/// `fdatasync` cost as much as one `syncfs`, which also flushes what strangers wrote.
+const VOLUME_SYNC_FILES_MIN: usize = 4;
+
+/// Syncs the partitions of `dir` as they become dirty; ends only by being dropped.
+pub(crate) async fn run(dir: Arc<DataDir>) {
+    loop {
+        let group = dir.dirty.take().await;
+        sync_group(&dir, &group);
+        // On a simulated single loop the others run between two syncs.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Makes durable what the group has appended, and wakes whoever waited for it.
+pub(crate) fn sync_group(dir: &DataDir, group: &[Arc<Partition>]) {
+    let begun: Vec<_> =
+        group.iter().filter_map(|partition| Some((partition, partition.begin_sync()?))).collect();
+    let volume_synced = sync_volume(dir, &begun);
+    let mut woken: Vec<Arc<Signal>> = Vec::new();
+    let mut failed = false;
+    for (partition, point) in begun {
+        let outcome = if volume_synced { Ok(()) } else { point.run() };
+        match partition.end_sync(point, outcome) {
+            Ok(signals) => woken.extend(signals),
+            Err(_) => failed = true,
+        }
+    }
+    for partition in group {
+        partition.offer_checkpoint();
+    }
+    woken.iter().for_each(|signal| signal.fire());
+    if failed {
+        dir.wake_all();
+    }
+}
+
+/// Syncs the whole file system where that is cheaper; whether it did. Its errors may be a
+/// stranger's: the files are then synced one by one, and only their errors count.
+fn sync_volume(dir: &DataDir, begun: &[(&Arc<Partition>, SyncPoint)]) -> bool {
+    let files: usize = begun.iter().map(|(_, point)| point.file_count()).sum();
+    if files < VOLUME_SYNC_FILES_MIN {
+        return false;
+    }
+    match dir.log_dir().sync_volume() {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::Unsupported {
+                debug!(dir = ?dir.log_dir(), "syncfs: {error}; syncing file by file");
+            }
+            false
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! From a connection's bytes to request frames, without trusting their lengths.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Buf, Bytes, BytesMut};
+use klamm_protocol::frame::{FrameLenError, frame_len};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::memory::{Memory, Reservation};
+
+/// Bytes of a fresh read buffer, and the step by which one grows for a longer frame until the
+/// received bytes double it.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Buffers that have grown beyond this are not kept for the next frame.
+const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Buffers that a loop keeps for its connections.
+const SPARE_BUFFERS_MAX: usize = 8;
+/// Bytes of a frame's length.
+const LENGTH_BYTES: usize = 4;
+
+/// Why there is no further frame.
+#[derive(Debug, Error)]
+pub(crate) enum FrameError {
+    /// The connection failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A length that no request has.
+    #[error("{0}")]
+    Length(#[from] FrameLenError),
+    /// The client went away in the middle of a frame.
+    #[error("the connection ended within a request")]
+    Truncated,
+}
+
+/// Read buffers that no connection of a loop uses at the moment: an idle connection holds none.
+#[derive(Debug, Default)]
+pub(crate) struct ReadBuffers {
+    spare: Mutex<Vec<BytesMut>>,
+}
+
+impl ReadBuffers {
+    fn take(&self) -> BytesMut {
+        let spare = self.spare.lock().expect("no panic while locked").pop();
+        spare.unwrap_or_else(|| BytesMut::with_capacity(READ_BUFFER_BYTES))
+    }
+
+    fn give(&self, mut buffer: BytesMut) {
+        if buffer.capacity() > SPARE_BUFFER_BYTES_MAX || !buffer.try_reclaim(READ_BUFFER_BYTES) {
+            return;
+        }
+        let mut spare = self.spare.lock().expect("no panic while locked");
+        if spare.len() < SPARE_BUFFERS_MAX {
+            spare.push(buffer);
+        }
+    }
+}
+
+/// One connection's incoming bytes.
+pub(crate) struct FrameReader {
+    buffers: Arc<ReadBuffers>,
+    buffer: BytesMut,
+    frame_bytes_max: usize,
+}
+
+impl FrameReader {
+    /// Reads frames of up to `frame_bytes_max` bytes.
+    pub(crate) fn new(buffers: Arc<ReadBuffers>, frame_bytes_max: usize) -> FrameReader {
+        FrameReader { buffers, buffer: BytesMut::new(), frame_bytes_max }
+    }
+
+    /// The next frame without its length, and the memory reserved for it; `None` when the client
+    /// has closed the connection between frames.
+    pub(crate) async fn next<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        memory: &Memory,
+    ) -> Result<Option<(Bytes, Reservation)>, FrameError> {
+        while self.buffer.len() < LENGTH_BYTES {
+            if self.fill(stream, LENGTH_BYTES).await? == 0 {
+                let clean = self.buffer.is_empty();
+                return if clean { Ok(None) } else { Err(FrameError::Truncated) };
+            }
+        }
+        let mut prefix = [0; LENGTH_BYTES];
+        prefix.copy_from_slice(&self.buffer[..LENGTH_BYTES]);
+        let len = frame_len(prefix, self.frame_bytes_max)?;
+        let reservation = memory.reserve(len).await;
+        self.buffer.advance(LENGTH_BYTES);
+        while self.buffer.len() < len {
+            if self.fill(stream, len).await? == 0 {
+                return Err(FrameError::Truncated);
+            }
+        }
+        Ok(Some((self.buffer.split_to(len).freeze(), reservation)))
+    }
+
+    /// Reads once, with `wanted` bytes in the buffer as the aim. Room grows with what has come, not
+    /// with what a length announces.
+    async fn fill<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        wanted: usize,
+    ) -> io::Result<usize> {
+        if !self.buffer.is_empty() && self.buffer.capacity() == self.buffer.len() {
+            let missing = wanted.saturating_sub(self.buffer.len());
+            let step = self.buffer.len().max(READ_BUFFER_BYTES);
+            self.buffer.reserve(missing.clamp(LENGTH_BYTES, step));
+        }
+        poll_fn(|cx| {
+            if self.buffer.is_empty() && !self.buffer.try_reclaim(READ_BUFFER_BYTES) {
+                self.buffer = self.buffers.take();
+            }
+            let read = pin!(stream.read_buf(&mut self.buffer)).poll(cx);
+            if read.is_pending() && self.buffer.is_empty() {
+                self.buffers.give(mem::take(&mut self.buffer));
+            }
+            read
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    fn reader(max: usize) -> FrameReader {
+        FrameReader::new(Arc::default(), max)
+    }
+
+    fn frame(body: &[u8]) -> Vec<u8> {
+        let mut bytes = (body.len() as i32).to_be_bytes().to_vec();
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    fn next(reader: &mut FrameReader, mut input: &[u8]) -> Result<Option<Bytes>, FrameError> {
+        let memory = Memory::new(1 << 30);
+        let frame = reader.next(&mut input, &memory).now_or_never().expect("a slice never waits");
+        Ok(frame?.map(|(bytes, _)| bytes))
+    }
+
+    #[test]
+    fn frames_that_arrive_together_come_out_one_by_one() {
+        let memory = Memory::new(1 << 30);
+        let input = [frame(b"one"), frame(b""), frame(&[7; 200_000])].concat();
+        let mut stream = &input[..];
+        let mut reader = reader(1 << 20);
+        for expected in [&b"one"[..], b"", &[7; 200_000]] {
+            let got = reader.next(&mut stream, &memory).now_or_never().expect("at hand");
+            assert_eq!(got.expect("sound").expect("there").0, expected);
+        }
+        let end = reader.next(&mut stream, &memory).now_or_never().expect("at hand");
+        assert!(end.expect("sound").is_none());
+    }
+
+    #[test]
+    fn an_oversized_or_negative_length_is_refused() {
+        let error = next(&mut reader(10), &frame(&[0; 11])).expect_err("too long");
+        assert!(matches!(error, FrameError::Length(_)), "{error}");
+        let error = next(&mut reader(10), &(-1i32).to_be_bytes()).expect_err("negative");
+        assert!(matches!(error, FrameError::Length(_)), "{error}");
+    }
+
+    #[test]
+    fn an_end_within_a_frame_is_told_from_one_between_frames() {
+        assert!(next(&mut reader(10), &[]).expect("clean").is_none());
+        for cut in [&[0, 0][..], &[0, 0, 0, 5, 1, 2]] {
+            assert!(matches!(next(&mut reader(10), cut), Err(FrameError::Truncated)));
+        }
+    }
+
+    #[test]
+    fn a_claimed_length_alone_allocates_nothing() {
+        let mut reader = reader(1 << 30);
+        let mut input = (1i32 << 29).to_be_bytes().to_vec();
+        input.extend_from_slice(&[1; 100]);
+        assert!(matches!(next(&mut reader, &input), Err(FrameError::Truncated)));
+        assert!(reader.buffer.capacity() <= 2 * READ_BUFFER_BYTES);
+    }
+}

@@ -1,0 +1,399 @@
+//! Fetch: whole batches from the one that holds the asked offset on, up to the high watermark.
+//!
+//! Versions 4 to 18; topics by name up to 12, by id from 13 on.
+//!
+//! - With too little data the answer waits until `min_bytes` are there or `max_wait_ms` are over;
+//!   it is woken by the high watermark, no disk is polled. An error is answered at once.
+//! - The first batch found is sent even if it is larger than the limits, so that a consumer never
+//!   stalls; later ones stay within the limits of partition, request and `fetch.max.bytes`.
+//! - Incremental sessions from version 7 on; a partition that had records is served last next time.
+//! - The last stable offset is the high watermark while no transactions are offered; the list of
+//!   aborted ones is empty for read_committed and null otherwise.
+//! - Current leader epochs are checked from version 9 on. Who leads is told from version 16 on.
+//!
+//! Known gaps: brokers do not replicate yet, so a replica's fetch (`replica_id` at or above 0) is
+//! answered as Kafka answers one that is not assigned, and no answer has a diverging epoch.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, join_all, select};
+use klamm_env::network::FileSlice;
+use klamm_log::LogSlice;
+use klamm_protocol::messages::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use klamm_protocol::{EncodeError, ErrorCode, Records};
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::dispatch::{Frame, Reply, ReplyHeader};
+use crate::fetch_session::{FetchContext, NO_SESSION, Told, TopicRef, Wanted};
+use crate::partition::{Offsets, Partition};
+use crate::request::{Answer, RequestContext};
+use crate::waiters::{Signal, WaiterKey};
+
+/// The first version that names topics by id.
+const IDS_SINCE: i16 = 13;
+/// The first version that is told the current leader.
+const LEADER_SINCE: i16 = 16;
+/// `isolation_level` of read_committed.
+const READ_COMMITTED: i8 = 1;
+
+/// A response whose records are still in their files.
+pub(crate) struct FetchReply {
+    response: FetchResponse,
+    pieces: Vec<FileSlice>,
+}
+
+impl Reply for FetchReply {
+    fn into_frame(self, header: &ReplyHeader) -> Result<Frame, EncodeError> {
+        Ok(Frame { encoded: header.encode(&self.response)?, pieces: self.pieces })
+    }
+}
+
+pub(crate) async fn handle(ctx: &RequestContext, request: FetchRequest) -> Answer<FetchReply> {
+    let fetch = match Fetch::begin(ctx, request).await {
+        Ok(fetch) => fetch,
+        Err(code) => return Answer::Now(refused(code, NO_SESSION)),
+    };
+    let round = fetch.read();
+    if fetch.is_enough(&round) {
+        return Answer::Now(fetch.reply(round));
+    }
+    Answer::Later(Box::pin(fetch.wait(round)))
+}
+
+fn refused(code: ErrorCode, session_id: i32) -> FetchReply {
+    let response =
+        FetchResponse { error_code: code.as_i16(), session_id, ..FetchResponse::default() };
+    FetchReply { response, pieces: Vec::new() }
+}
+
+/// One fetch from its first look to its answer.
+struct Fetch {
+    ctx: RequestContext,
+    session: FetchContext,
+    session_epoch: i32,
+    parts: Vec<Part>,
+    min_bytes: u64,
+    max_bytes: u64,
+    max_wait: Duration,
+    committed_only: bool,
+}
+
+/// One partition that is asked for.
+struct Part {
+    wanted: Wanted,
+    partition: Result<Arc<Partition>, ErrorCode>,
+}
+
+/// What one look at all partitions gave.
+struct Round {
+    results: Vec<Result<Data, ErrorCode>>,
+    bytes: u64,
+}
+
+/// What one partition gave.
+struct Data {
+    offsets: Offsets,
+    slice: LogSlice,
+}
+
+impl Fetch {
+    async fn begin(ctx: &RequestContext, request: FetchRequest) -> Result<Fetch, ErrorCode> {
+        let by_id = ctx.api_version >= IDS_SINCE;
+        let replica = request.replica_id.max(request.replica_state.replica_id);
+        let forgotten: Vec<_> = request
+            .forgotten_topics_data
+            .iter()
+            .flat_map(|topic| {
+                let of = topic_ref(by_id, &topic.topic, topic.topic_id);
+                topic.partitions.iter().map(move |index| (of.clone(), *index))
+            })
+            .collect();
+        let wanted = request.topics.into_iter().flat_map(|topic| wanted(by_id, topic)).collect();
+        let (session, wanted) = ctx.broker.fetch_sessions.begin(
+            now_ms(ctx),
+            (request.session_id, request.session_epoch),
+            by_id,
+            wanted,
+            &forgotten,
+        )?;
+        let parts: Vec<_> =
+            wanted.into_iter().map(|wanted| Part::find(ctx, wanted, replica)).collect();
+        open(&parts).await;
+        let limit = request.max_bytes.min(ctx.broker.config().fetch_max_bytes);
+        Ok(Fetch {
+            ctx: ctx.clone(),
+            session,
+            session_epoch: request.session_epoch,
+            parts,
+            min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
+            max_bytes: u64::try_from(limit).unwrap_or(0),
+            max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+            committed_only: request.isolation_level == READ_COMMITTED,
+        })
+    }
+
+    /// Looks at every partition once.
+    fn read(&self) -> Round {
+        let mut left = self.max_bytes;
+        let mut bytes = 0;
+        let results = self.parts.iter().map(|part| {
+            // Until something is found, one batch may be larger than all limits.
+            let data = part.read(left, bytes == 0)?;
+            bytes += data.slice.len();
+            left = left.saturating_sub(data.slice.len());
+            Ok(data)
+        });
+        let results = results.collect();
+        Round { results, bytes }
+    }
+
+    fn is_enough(&self, round: &Round) -> bool {
+        round.bytes >= self.min_bytes
+            || self.max_wait.is_zero()
+            || round.results.is_empty()
+            || round.results.iter().any(Result::is_err)
+            || self.ctx.broker.is_stopping()
+    }
+
+    /// Waits for the partitions' high watermarks until there is enough, or time is over.
+    async fn wait(self, mut round: Round) -> FetchReply {
+        let mut deadline = pin!(tokio::time::sleep(self.max_wait));
+        loop {
+            let registered = Registered::new(&self.parts, &round);
+            // What came between the look and the registration.
+            if registered.is_overtaken() {
+                round = self.read();
+                if self.is_enough(&round) {
+                    break;
+                }
+                continue;
+            }
+            let over = {
+                let fired = pin!(registered.signal.fired());
+                matches!(select(fired, &mut deadline).await, Either::Right(_))
+            };
+            drop(registered);
+            round = self.read();
+            if over || self.is_enough(&round) {
+                break;
+            }
+        }
+        self.reply(round)
+    }
+
+    fn reply(self, round: Round) -> FetchReply {
+        let told: Vec<_> = self
+            .parts
+            .iter()
+            .zip(&round.results)
+            .map(|(part, result)| (part.wanted.clone(), told(result)))
+            .collect();
+        let sessions = &self.ctx.broker.fetch_sessions;
+        let random = &self.ctx.broker.env.random;
+        let finished = sessions.finish(
+            now_ms(&self.ctx),
+            || random.u64() as i32,
+            &self.session,
+            self.session_epoch,
+            &told,
+        );
+        let (session_id, kept) = match finished {
+            Ok(finished) => finished,
+            Err((code, session_id)) => return refused(code, session_id),
+        };
+        let response = FetchResponse { session_id, ..FetchResponse::default() };
+        let mut reply = FetchReply { response, pieces: Vec::new() };
+        for ((part, result), kept) in self.parts.iter().zip(round.results).zip(kept) {
+            if kept {
+                self.add(&mut reply, part, result);
+            }
+        }
+        reply
+    }
+
+    /// Adds one partition to the answer; neighbours of one topic share its entry.
+    fn add(&self, reply: &mut FetchReply, part: &Part, result: Result<Data, ErrorCode>) {
+        let index = part.wanted.index;
+        let data = match result {
+            Ok(data) => self.data(reply, index, data),
+            Err(code) => self.failed(&mut reply.response, part, code),
+        };
+        let (topic, topic_id) = match &part.wanted.topic {
+            TopicRef::Name(name) => (name.to_string(), Uuid::nil()),
+            TopicRef::Id(id) => (String::new(), *id),
+        };
+        match reply.response.responses.last_mut() {
+            Some(last) if last.topic == topic && last.topic_id == topic_id => {
+                last.partitions.push(data);
+            }
+            _ => reply.response.responses.push(FetchableTopicResponse {
+                topic,
+                topic_id,
+                partitions: vec![data],
+            }),
+        }
+    }
+
+    fn data(&self, reply: &mut FetchReply, partition_index: i32, data: Data) -> PartitionData {
+        let len = u32::try_from(data.slice.len()).expect("a slice is within a segment");
+        reply.pieces.extend(data.slice.file);
+        PartitionData {
+            partition_index,
+            high_watermark: data.offsets.high_watermark,
+            last_stable_offset: data.offsets.last_stable,
+            log_start_offset: data.offsets.log_start,
+            aborted_transactions: self.committed_only.then(Vec::new),
+            records: Records::External { len },
+            ..PartitionData::default()
+        }
+    }
+
+    fn failed(&self, response: &mut FetchResponse, part: &Part, code: ErrorCode) -> PartitionData {
+        let mut data = PartitionData {
+            partition_index: part.wanted.index,
+            error_code: code.as_i16(),
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            aborted_transactions: None,
+            ..PartitionData::default()
+        };
+        let moved = matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+        if moved && self.ctx.api_version >= LEADER_SINCE {
+            let name = match (&part.partition, &part.wanted.topic) {
+                (Ok(partition), _) => Arc::clone(&partition.id().topic),
+                (Err(_), TopicRef::Name(name)) => Arc::clone(name),
+                (Err(_), TopicRef::Id(id)) => {
+                    let image = self.ctx.broker.image();
+                    image.topic_by_id(*id).map_or_else(|| "".into(), |topic| topic.name.clone())
+                }
+            };
+            let hint = self.ctx.current_leader(&name, part.wanted.index);
+            data.current_leader = LeaderIdAndEpoch { leader_id: hint.id, leader_epoch: hint.epoch };
+            if let Some((host, port)) = hint.endpoint
+                && response.node_endpoints.iter().all(|node| node.node_id != hint.id)
+            {
+                let node = NodeEndpoint { node_id: hint.id, host, port, rack: hint.rack };
+                response.node_endpoints.push(node);
+            }
+        }
+        data
+    }
+}
+
+impl Part {
+    fn find(ctx: &RequestContext, wanted: Wanted, replica: i32) -> Part {
+        let partitions = &ctx.broker.partitions;
+        let mut partition = match &wanted.topic {
+            TopicRef::Name(name) => partitions.leader(name, wanted.index),
+            TopicRef::Id(id) => partitions.leader_of_id(*id, wanted.index),
+        };
+        if replica >= 0 && partition.is_ok() {
+            partition = Err(match wanted.current_leader_epoch {
+                -1 => ErrorCode::NotLeaderOrFollower,
+                _ => ErrorCode::UnknownLeaderEpoch,
+            });
+        }
+        Part { wanted, partition }
+    }
+
+    fn read(&self, left: u64, may_exceed: bool) -> Result<Data, ErrorCode> {
+        let partition = self.partition.as_ref().map_err(|code| *code)?;
+        partition.check_epoch(self.wanted.current_leader_epoch)?;
+        let reader = partition.reader().ok_or(ErrorCode::KafkaStorageError)?;
+        let offsets = partition.offsets();
+        let bytes_max = u64::try_from(self.wanted.bytes_max).unwrap_or(0).min(left);
+        let (from, upper) = (self.wanted.fetch_offset, offsets.high_watermark);
+        let slice = reader.read(from, bytes_max, upper, may_exceed).map_err(|error| {
+            if error.code() == ErrorCode::KafkaStorageError {
+                warn!(partition = %partition.id(), offset = from, "cannot be read: {error}");
+            }
+            error.code()
+        })?;
+        Ok(Data { offsets, slice })
+    }
+}
+
+/// The registrations of a waiting fetch, taken back when it looks again or is given up.
+struct Registered<'a> {
+    signal: Arc<Signal>,
+    waiting: Vec<(&'a Partition, WaiterKey, i64)>,
+}
+
+impl<'a> Registered<'a> {
+    fn new(parts: &'a [Part], round: &Round) -> Registered<'a> {
+        let signal = Arc::new(Signal::default());
+        let mut waiting = Vec::with_capacity(parts.len());
+        for (part, result) in parts.iter().zip(&round.results) {
+            let (Ok(partition), Ok(data)) = (&part.partition, result) else { continue };
+            let beyond = data.offsets.high_watermark.max(part.wanted.fetch_offset) + 1;
+            let key = partition.waiters().add(beyond, &signal);
+            waiting.push((&**partition, key, beyond));
+        }
+        Registered { signal, waiting }
+    }
+
+    fn is_overtaken(&self) -> bool {
+        self.waiting.iter().any(|(partition, _, beyond)| partition.high_watermark() >= *beyond)
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        for (partition, key, _) in &self.waiting {
+            partition.waiters().remove(*key);
+        }
+    }
+}
+
+/// Opens the logs that are not open yet, side by side. What fails is told by the read.
+async fn open(parts: &[Part]) {
+    let closed: Vec<_> = parts
+        .iter()
+        .filter_map(|part| part.partition.as_ref().ok())
+        .filter(|partition| partition.reader().is_none())
+        .map(|partition| partition.open())
+        .collect();
+    if !closed.is_empty() {
+        join_all(closed).await;
+    }
+}
+
+fn now_ms(ctx: &RequestContext) -> i64 {
+    i64::try_from(ctx.broker.env.clock.monotonic().as_millis()).unwrap_or(i64::MAX)
+}
+
+fn topic_ref(by_id: bool, name: &str, id: Uuid) -> TopicRef {
+    if by_id { TopicRef::Id(id) } else { TopicRef::Name(name.into()) }
+}
+
+fn wanted(by_id: bool, topic: FetchTopic) -> impl Iterator<Item = Wanted> {
+    let of = topic_ref(by_id, &topic.topic, topic.topic_id);
+    topic.partitions.into_iter().map(move |part: FetchPartition| Wanted {
+        topic: of.clone(),
+        index: part.partition,
+        fetch_offset: part.fetch_offset,
+        bytes_max: part.partition_max_bytes,
+        current_leader_epoch: part.current_leader_epoch,
+    })
+}
+
+fn told(result: &Result<Data, ErrorCode>) -> Told {
+    match result {
+        Ok(data) => Told {
+            error: ErrorCode::None,
+            high_watermark: data.offsets.high_watermark,
+            log_start_offset: data.offsets.log_start,
+            has_records: !data.slice.is_empty(),
+        },
+        Err(error) => {
+            Told { error: *error, high_watermark: -1, log_start_offset: -1, has_records: false }
+        }
+    }
+}

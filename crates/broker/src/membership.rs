@@ -1,0 +1,424 @@
+//! The broker's way into the cluster and out of it (R1, R2, R12): its log directories, the tree, its
+//! registration, the controller, the first election.
+//!
+//! ```text
+//! lock directories -> tree -> judge the restart -> note the attempt -> register -> note success
+//!   -> remove clean markers -> follow the image, stand for controller -> leaders are in the tree
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_cluster::controller::{
+    self, ControllerHandle, ControllerSettings, ControllerState, PartitionDefaults,
+};
+use klamm_cluster::image::{ImageError, ImageWatch};
+use klamm_cluster::nodes::broker::{Endpoint, EpochNode, RegistrationNode};
+use klamm_cluster::registration::{self, RegistrationError, last_registration, open_cluster};
+use klamm_cluster::restart::{self, FoundDir, Pair, RestartRefusal};
+use klamm_cluster::tree::embedded::{EmbeddedHome, StoreError};
+use klamm_cluster::tree::{Home, Tree, TreeError};
+use klamm_cluster::{FlushClass, Image};
+use klamm_env::threads::run_blocking;
+use klamm_env::{Env, Loop};
+use klamm_log::{
+    DirRegistration, LogDir, LogDirError, MetaProperties, RegisteredPair, Registration,
+    uuid_to_base64,
+};
+use thiserror::Error;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::config::{self, BrokerConfig, TableRules};
+use crate::request::ListenerInfo;
+
+/// The folder of the embedded tree, in the first log directory.
+const TREE_DIR: &str = "klamm.tree";
+/// How long a deleted topic stays in the tree, so that every broker sees its mark.
+const PURGE_DELAY: Duration = Duration::from_secs(60);
+/// Longest wait for the first election.
+const ELECTION_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Why a broker did not get in, in one line.
+#[derive(Debug, Error)]
+pub enum MembershipError {
+    /// A log directory cannot be used.
+    #[error(transparent)]
+    LogDir(#[from] LogDirError),
+    /// The embedded tree cannot be opened.
+    #[error("the embedded tree: {0}")]
+    Store(#[from] StoreError),
+    /// The tree failed.
+    #[error("the tree: {0}")]
+    Tree(#[from] TreeError),
+    /// The tree cannot be read.
+    #[error("the tree: {0}")]
+    Image(#[from] ImageError),
+    /// The tree refuses this broker.
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    /// What is on disk does not fit the tree.
+    #[error(transparent)]
+    Restart(#[from] RestartRefusal),
+    /// A file of a log directory cannot be written.
+    #[error("{path}: {error}")]
+    Io {
+        /// The directory.
+        path: String,
+        /// What it said.
+        error: std::io::Error,
+    },
+    /// No thread could be started.
+    #[error("{0}")]
+    Threads(std::io::Error),
+    /// Nobody decides.
+    #[error("no controller was elected within {ELECTION_WAIT_MAX:?}")]
+    NoController,
+}
+
+/// A broker that is in.
+pub(crate) struct Membership {
+    env: Env,
+    broker_id: i32,
+    cluster_id: String,
+    epoch: EpochNode,
+    log_dirs: Vec<Arc<LogDir>>,
+    tree: Arc<dyn Tree>,
+    images: ImageWatch,
+    controller: ControllerHandle,
+    // What runs on it ends with it.
+    _control: Loop,
+}
+
+impl Membership {
+    /// Goes all the way in; when it returns, every partition that can have a leader has one.
+    ///
+    /// # Errors
+    /// [`MembershipError`].
+    pub(crate) async fn join(
+        env: &Env,
+        config: &BrokerConfig,
+        listeners: Vec<ListenerInfo>,
+    ) -> Result<Membership, MembershipError> {
+        let broker_id = config.node_id.unwrap_or(config.broker_id);
+        let log_dirs = open_log_dirs(env, config).await?;
+        let control =
+            env.threads.start_loops("klamm-control", 1).map_err(MembershipError::Threads)?;
+        let control = control.into_iter().next().expect("one loop was asked for");
+        let home = EmbeddedHome::open(env, log_dirs[0].path().join(TREE_DIR), &control).await?;
+        let tree = home.connect().await?;
+        let cluster = open_cluster(&*tree, &new_cluster_id(env, &log_dirs)).await?;
+        for dir in &log_dirs {
+            dir.check_owner(&cluster.cluster_id, broker_id)?;
+        }
+        let entry = Entry { env, config, broker_id, log_dirs: &log_dirs };
+        let epoch = entry.register(&*tree, &cluster.cluster_id, &listeners).await?;
+        let images = ImageWatch::start(Arc::clone(&tree), &control).await?;
+        let settings = entry.controller_settings(epoch.epoch);
+        let random = Arc::clone(&env.random);
+        let controller = controller::start(Arc::clone(&tree), settings, random, &control);
+        await_leaders(&controller, &images, broker_id, epoch.epoch).await?;
+        info!(broker = broker_id, epoch = epoch.epoch, cluster = cluster.cluster_id, "registered");
+        Ok(Membership {
+            env: env.clone(),
+            broker_id,
+            cluster_id: cluster.cluster_id,
+            epoch,
+            log_dirs,
+            tree,
+            images,
+            controller,
+            _control: control,
+        })
+    }
+
+    /// This broker's id.
+    pub(crate) fn broker_id(&self) -> i32 {
+        self.broker_id
+    }
+
+    /// The epoch of this registration.
+    pub(crate) fn broker_epoch(&self) -> i64 {
+        self.epoch.epoch
+    }
+
+    /// The cluster's id.
+    pub(crate) fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// The log directories, locked.
+    pub(crate) fn log_dirs(&self) -> &[Arc<LogDir>] {
+        &self.log_dirs
+    }
+
+    /// The metadata, as it changes.
+    pub(crate) fn images(&self) -> &ImageWatch {
+        &self.images
+    }
+
+    /// The controller, here or elsewhere.
+    pub(crate) fn controller(&self) -> &ControllerHandle {
+        &self.controller
+    }
+
+    /// First step of an orderly end: this broker gets no leadership any more, decides nothing.
+    pub(crate) async fn resign(&self) {
+        let told =
+            registration::begin_shutdown(&*self.tree, self.broker_id, self.epoch.epoch).await;
+        if let Err(error) = told {
+            warn!("the tree is not told of the shutdown: {error}");
+        }
+        self.controller.resign().await;
+    }
+
+    /// Last step, after every log is closed; `clean` if all of them are on stable storage.
+    pub(crate) async fn leave(self, clean: bool) {
+        if !clean || self.log_dirs.iter().any(|dir| dir.offline().is_some()) {
+            return;
+        }
+        let pair =
+            RegisteredPair { broker_epoch: self.epoch.epoch, incarnation: self.epoch.incarnation };
+        let dirs = self.log_dirs.clone();
+        run_blocking(&*self.env.threads, move || {
+            for dir in dirs {
+                if let Err(error) = dir.write_clean_marker(pair) {
+                    warn!(dir = %dir.path().display(), "no clean marker: {error}");
+                }
+            }
+        })
+        .await;
+    }
+}
+
+async fn open_log_dirs(
+    env: &Env,
+    config: &BrokerConfig,
+) -> Result<Vec<Arc<LogDir>>, MembershipError> {
+    let paths: Vec<PathBuf> = config.data_dirs().into_iter().map(PathBuf::from).collect();
+    let files = Arc::clone(&env.files);
+    let opened = run_blocking(&*env.threads, move || {
+        let open = |path: &PathBuf| LogDir::open(Arc::clone(&files), path).map(Arc::new);
+        paths.iter().map(open).collect::<Result<Vec<_>, _>>()
+    });
+    Ok(opened.await?)
+}
+
+/// For a tree that is empty: what the directories say already, or a new one.
+fn new_cluster_id(env: &Env, dirs: &[Arc<LogDir>]) -> String {
+    let known = dirs.iter().find_map(|dir| dir.found().meta.as_ref());
+    known.map_or_else(|| uuid_to_base64(env.random.uuid()), |meta| meta.cluster_id.clone())
+}
+
+/// A broker on its way in.
+struct Entry<'a> {
+    env: &'a Env,
+    config: &'a BrokerConfig,
+    broker_id: i32,
+    log_dirs: &'a [Arc<LogDir>],
+}
+
+impl Entry<'_> {
+    async fn register(
+        &self,
+        tree: &dyn Tree,
+        cluster_id: &str,
+        listeners: &[ListenerInfo],
+    ) -> Result<EpochNode, MembershipError> {
+        let last = last_registration(tree, self.broker_id).await?;
+        let in_tree = last.as_ref().map(|last| Pair::from(&last.value));
+        let boot_id = self.log_dirs[0].boot_id();
+        let found: Vec<_> = self.log_dirs.iter().map(|dir| found(dir)).collect();
+        let judgement = restart::judge(&found, in_tree, boot_id)?;
+        if judgement.log_dir_missing {
+            warn!(missing = ?judgement.missing_dirs, "log directories of the last run are missing");
+        }
+        let incarnation = self.env.random.uuid();
+        let last_node = last.as_ref().map(|last| &last.value);
+        let epoch = restart::next_epoch(last_node, incarnation, judgement.restart);
+        info!(restart = ?judgement.restart, epoch = epoch.epoch, "judged by the log directories");
+        let pair = RegisteredPair { broker_epoch: epoch.epoch, incarnation };
+        let directories = self.write_meta(cluster_id).await?;
+        let own = DirRegistration { pair, directories, boot_id: boot_id.to_owned() };
+        self.note_attempt(in_tree, &own).await?;
+        let registration = registration::Registration {
+            id: self.broker_id,
+            node: self.node(&epoch, listeners, judgement.log_dir_missing),
+            epoch: epoch.clone(),
+            expected: last.as_ref().map(|last| last.version),
+            earlier_incarnations: earlier_incarnations(self.log_dirs),
+        };
+        registration::register(tree, &registration).await?;
+        self.note_success(&own).await?;
+        self.in_every_dir(|dir| dir.remove_clean_marker()).await?;
+        Ok(epoch)
+    }
+
+    /// Names the new directories; answers the ids of all.
+    async fn write_meta(&self, cluster_id: &str) -> Result<Vec<Uuid>, MembershipError> {
+        let mut ids = Vec::new();
+        for dir in self.log_dirs {
+            if let Some(meta) = &dir.found().meta {
+                ids.push(meta.directory_id);
+                continue;
+            }
+            let meta = MetaProperties {
+                cluster_id: cluster_id.to_owned(),
+                broker_id: self.broker_id,
+                directory_id: self.env.random.uuid(),
+            };
+            ids.push(meta.directory_id);
+            self.in_dir(dir, move |dir| dir.write_meta(&meta)).await?;
+        }
+        Ok(ids)
+    }
+
+    /// A directory's registered pair only ever comes from its own earlier attempt (R2), and keeps
+    /// the directories and the boot of that attempt.
+    async fn note_attempt(
+        &self,
+        in_tree: Option<Pair>,
+        own: &DirRegistration,
+    ) -> Result<(), MembershipError> {
+        for dir in self.log_dirs {
+            let registered = in_tree.and_then(|pair| known(dir, pair)).cloned();
+            let noted = Registration { registered, attempted: Some(own.clone()) };
+            self.in_dir(dir, move |dir| dir.write_registration(&noted)).await?;
+        }
+        Ok(())
+    }
+
+    async fn note_success(&self, own: &DirRegistration) -> Result<(), MembershipError> {
+        let noted = Registration { registered: Some(own.clone()), attempted: Some(own.clone()) };
+        self.in_every_dir(move |dir| dir.write_registration(&noted)).await
+    }
+
+    async fn in_every_dir(
+        &self,
+        job: impl Fn(&LogDir) -> std::io::Result<()> + Send + Clone + 'static,
+    ) -> Result<(), MembershipError> {
+        for dir in self.log_dirs {
+            self.in_dir(dir, job.clone()).await?;
+        }
+        Ok(())
+    }
+
+    async fn in_dir(
+        &self,
+        dir: &Arc<LogDir>,
+        job: impl FnOnce(&LogDir) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), MembershipError> {
+        let job_dir = Arc::clone(dir);
+        let done = run_blocking(&*self.env.threads, move || job(&job_dir)).await;
+        done.map_err(|error| MembershipError::Io { path: text(dir.path()), error })
+    }
+
+    fn node(
+        &self,
+        epoch: &EpochNode,
+        listeners: &[ListenerInfo],
+        log_dir_missing: bool,
+    ) -> RegistrationNode {
+        let endpoint = |info: &ListenerInfo| Endpoint {
+            listener: info.name.clone(),
+            host: info.advertised_host.clone(),
+            port: info.advertised_port,
+        };
+        let inter_broker = self.config.inter_broker_listener_name.clone();
+        RegistrationNode {
+            endpoints: listeners.iter().map(endpoint).collect(),
+            security_protocols: Default::default(),
+            inter_broker_listener: inter_broker.unwrap_or_else(|| listeners[0].name.clone()),
+            rack: self.config.broker_rack.clone(),
+            incarnation: epoch.incarnation,
+            broker_epoch: epoch.epoch,
+            features: Default::default(),
+            log_dir_missing,
+        }
+    }
+
+    fn controller_settings(&self, broker_epoch: i64) -> ControllerSettings {
+        ControllerSettings {
+            broker_id: self.broker_id,
+            broker_epoch,
+            defaults: PartitionDefaults {
+                min_insync_replicas: self.config.min_insync_replicas,
+                unclean_election: self.config.unclean_leader_election_enable,
+                flush: match self.config.flush {
+                    config::FlushClass::Acked => FlushClass::Acked,
+                    config::FlushClass::Os => FlushClass::Os,
+                },
+            },
+            rules: Arc::new(TableRules),
+            purge_delay: PURGE_DELAY,
+        }
+    }
+}
+
+/// What the directory remembers of the registration that the tree shows.
+fn known(dir: &LogDir, in_tree: Pair) -> Option<&DirRegistration> {
+    registrations(dir).find(|known| pair_of(known.pair) == in_tree)
+}
+
+fn registrations(dir: &LogDir) -> impl Iterator<Item = &DirRegistration> {
+    let found = dir.found().registration.as_ref();
+    found.into_iter().flat_map(|found| [&found.registered, &found.attempted]).flatten()
+}
+
+fn earlier_incarnations(dirs: &[Arc<LogDir>]) -> Vec<Uuid> {
+    dirs.iter().flat_map(|dir| registrations(dir)).map(|known| known.pair.incarnation).collect()
+}
+
+fn pair_of(pair: RegisteredPair) -> Pair {
+    Pair { epoch: pair.broker_epoch, incarnation: pair.incarnation }
+}
+
+/// What restarts are judged by, from the files as they were found.
+fn found(dir: &LogDir) -> FoundDir {
+    let found = dir.found();
+    let registration = found.registration.clone().unwrap_or_default();
+    let of = |known: DirRegistration| restart::DirRegistration {
+        pair: pair_of(known.pair),
+        dirs: known.directories,
+        boot_id: known.boot_id,
+    };
+    FoundDir {
+        id: found.meta.as_ref().map(|meta| meta.directory_id),
+        registered: registration.registered.map(of),
+        attempted: registration.attempted.map(of),
+        clean_marker: found.clean_marker.map(pair_of),
+        missing_data: !found.missing.is_empty(),
+        io_error: found.offline_boot_id.as_deref() == Some(dir.boot_id()),
+    }
+}
+
+/// Waits until it is known who decides, and until this broker's image shows what was decided for its
+/// partitions.
+async fn await_leaders(
+    controller: &ControllerHandle,
+    images: &ImageWatch,
+    broker_id: i32,
+    broker_epoch: i64,
+) -> Result<(), MembershipError> {
+    let ready = tokio::time::timeout(ELECTION_WAIT_MAX, controller.ready()).await;
+    let state = ready.map_err(|_| MembershipError::NoController)?;
+    if let ControllerState::Active { epoch } = state {
+        images.wait_for(|image| image.controller_epoch() >= epoch).await;
+        images.wait_for(|image| no_stale_leader(image, broker_id, broker_epoch)).await;
+    }
+    Ok(())
+}
+
+/// Whether no partition is led by an earlier incarnation of this broker (R12).
+fn no_stale_leader(image: &Image, broker_id: i32, broker_epoch: i64) -> bool {
+    image.topics().flat_map(|topic| topic.partitions()).all(|partition| {
+        let stale =
+            |member: &klamm_cluster::Member| member.id == broker_id && member.epoch < broker_epoch;
+        partition.leader != Some(broker_id) || !partition.isr.iter().any(stale)
+    })
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,530 @@
+//! One partition that this broker leads or could lead: the log under its lock, who leads, how far
+//! records are committed, and who waits for that.
+//!
+//! ```text
+//! log start <= ... <= last stable offset <= high watermark <= log end
+//! ```
+//! The last stable offset is the high watermark as long as transactions are not offered.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use klamm_cluster::FlushClass;
+use klamm_env::Env;
+use klamm_env::threads::run_blocking;
+use klamm_log::{
+    AppendError, LeaderAppend, Log, LogConfig, LogReader, Offline, OpenError, OpenLog, Origin,
+    RejectedRecord, SyncPoint, TopicPartition,
+};
+use klamm_protocol::ErrorCode;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::acks::Ack;
+use crate::data_dir::DataDir;
+use crate::topic_name;
+use crate::waiters::{Signal, Waiters};
+
+/// What the tree says about a partition that this broker leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leadership {
+    /// The leader epoch.
+    pub epoch: i32,
+    /// What an acknowledgement means.
+    pub flush: FlushClass,
+    /// The effective `min.insync.replicas`.
+    pub min_isr: usize,
+    /// Committed in-sync replicas.
+    pub isr: usize,
+}
+
+/// A batch that is in the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Appended {
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// Offset of the last record.
+    pub last_offset: i64,
+    /// The timestamp that all records got, where the topic's type is LogAppendTime.
+    pub log_append_time: Option<i64>,
+    /// First offset of the log.
+    pub log_start_offset: i64,
+    /// The epoch of the append.
+    pub leader_epoch: i32,
+}
+
+/// Why a batch is not in the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// For the answer.
+    pub code: ErrorCode,
+    /// For people, where the code alone says too little.
+    pub message: Option<String>,
+    /// The records at fault.
+    pub records: Vec<RejectedRecord>,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Refusal {
+        Refusal { code, message: None, records: Vec::new() }
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Refusal {
+        let records = error.rejected_records().to_vec();
+        Refusal { code: error.code(), message: Some(error.to_string()), records }
+    }
+}
+
+/// The offsets of a partition at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offsets {
+    /// First offset that may be read.
+    pub log_start: i64,
+    /// Below it everything is decided: committed, and no transaction is open.
+    pub last_stable: i64,
+    /// Below it everything is committed.
+    pub high_watermark: i64,
+    /// The offset that the next record gets.
+    pub log_end: i64,
+}
+
+struct State {
+    leadership: Option<Leadership>,
+    log: Option<Log>,
+    config: LogConfig,
+    /// The topic is gone; nothing is opened any more.
+    deleted: bool,
+}
+
+/// A partition of this broker.
+pub(crate) struct Partition {
+    id: TopicPartition,
+    topic_id: Uuid,
+    dir: Arc<DataDir>,
+    env: Env,
+    state: Mutex<State>,
+    opening: tokio::sync::Mutex<()>,
+    reader: OnceLock<LogReader>,
+    high_watermark: AtomicI64,
+    /// In the directory's list of dirty partitions.
+    dirty: AtomicBool,
+    /// In the directory's list of partitions to checkpoint.
+    checkpoint_offered: AtomicBool,
+    waiters: Waiters,
+}
+
+impl Partition {
+    /// A partition whose log is opened when it is first needed.
+    pub(crate) fn new(
+        env: Env,
+        id: TopicPartition,
+        topic_id: Uuid,
+        dir: Arc<DataDir>,
+        config: LogConfig,
+    ) -> Partition {
+        let state = State { leadership: None, log: None, config, deleted: false };
+        Partition {
+            id,
+            topic_id,
+            dir,
+            env,
+            state: Mutex::new(state),
+            opening: tokio::sync::Mutex::default(),
+            reader: OnceLock::new(),
+            high_watermark: AtomicI64::new(0),
+            dirty: AtomicBool::new(false),
+            checkpoint_offered: AtomicBool::new(false),
+            waiters: Waiters::default(),
+        }
+    }
+
+    /// Topic name and number.
+    pub(crate) fn id(&self) -> &TopicPartition {
+        &self.id
+    }
+
+    /// The log directory that holds it.
+    pub(crate) fn dir(&self) -> &Arc<DataDir> {
+        &self.dir
+    }
+
+    /// Who waits for the high watermark.
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while a partition is locked")
+    }
+
+    /// The epoch in which this broker leads.
+    ///
+    /// # Errors
+    /// NOT_LEADER_OR_FOLLOWER when it does not.
+    pub(crate) fn leader_epoch(&self) -> Result<i32, ErrorCode> {
+        let leadership = self.lock().leadership;
+        leadership.map(|leadership| leadership.epoch).ok_or(ErrorCode::NotLeaderOrFollower)
+    }
+
+    /// Compares the leader epoch that a client knows (-1: none) with this one, which it answers.
+    ///
+    /// # Errors
+    /// When they differ, or this broker does not lead.
+    pub(crate) fn check_epoch(&self, known: i32) -> Result<i32, ErrorCode> {
+        let epoch = self.leader_epoch()?;
+        match known {
+            -1 => Ok(epoch),
+            known if known < epoch => Err(ErrorCode::FencedLeaderEpoch),
+            known if known > epoch => Err(ErrorCode::UnknownLeaderEpoch),
+            _ => Ok(epoch),
+        }
+    }
+
+    /// Opens the log unless it is open, off the loop; several callers wait for one opening.
+    ///
+    /// # Errors
+    /// When the directory cannot be read, is offline, or the topic is gone.
+    pub(crate) async fn open(&self) -> Result<&LogReader, ErrorCode> {
+        if let Some(reader) = self.reader.get() {
+            return Ok(reader);
+        }
+        let _one = self.opening.lock().await;
+        if let Some(reader) = self.reader.get() {
+            return Ok(reader);
+        }
+        let config = {
+            let state = self.lock();
+            if state.deleted {
+                return Err(ErrorCode::UnknownTopicOrPartition);
+            }
+            state.config.clone()
+        };
+        let open = self.open_log(config);
+        let opened = run_blocking(&*self.env.threads, move || open_log(open)).await;
+        let log = opened.map_err(|error| {
+            warn!(partition = %self.id, "the log cannot be opened: {error}");
+            ErrorCode::KafkaStorageError
+        })?;
+        self.install(log)
+    }
+
+    fn open_log(&self, config: LogConfig) -> OpenLog {
+        OpenLog {
+            dir: Arc::clone(self.dir.log_dir()),
+            partition: self.id.clone(),
+            topic_id: self.topic_id,
+            config,
+            now_ms: self.env.clock.wall_ms(),
+        }
+    }
+
+    fn install(&self, mut log: Log) -> Result<&LogReader, ErrorCode> {
+        let mut state = self.lock();
+        if state.deleted {
+            return Err(ErrorCode::UnknownTopicOrPartition);
+        }
+        if log.config() != &state.config {
+            log.set_config(state.config.clone());
+        }
+        if let Some(leadership) = state.leadership {
+            log.record_epoch_start(leadership.epoch);
+        }
+        // Recovery made everything durable that it kept, and no other replica is asked.
+        self.high_watermark.store(log.log_end_offset(), Ordering::SeqCst);
+        let reader = self.reader.get_or_init(|| log.reader());
+        state.log = Some(log);
+        Ok(reader)
+    }
+
+    /// The log, if it has been opened.
+    pub(crate) fn reader(&self) -> Option<&LogReader> {
+        self.reader.get()
+    }
+
+    /// The offsets of an open log.
+    pub(crate) fn offsets(&self) -> Offsets {
+        let Some(reader) = self.reader.get() else {
+            return Offsets { log_start: 0, last_stable: 0, high_watermark: 0, log_end: 0 };
+        };
+        // In this order, so that no reader sees a log start above the others.
+        let log_start = reader.log_start_offset();
+        let high_watermark = self.high_watermark.load(Ordering::SeqCst).max(log_start);
+        let log_end = reader.log_end_offset().max(high_watermark);
+        Offsets { log_start, last_stable: high_watermark, high_watermark, log_end }
+    }
+
+    /// Below it everything is committed.
+    pub(crate) fn high_watermark(&self) -> i64 {
+        self.high_watermark.load(Ordering::SeqCst)
+    }
+
+    /// First offset that may be read.
+    pub(crate) fn log_start_offset(&self) -> i64 {
+        self.offsets().log_start
+    }
+
+    /// Appends one batch to the open log: one short lock round epoch check and write.
+    ///
+    /// `required_epoch` binds a coordinator to the epoch that it was loaded in; `all` is acks=all,
+    /// which needs `min.insync.replicas`.
+    ///
+    /// # Errors
+    /// When the batch is refused; the log is unchanged.
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        records: &mut [u8],
+        required_epoch: Option<i32>,
+        origin: Origin,
+        all: bool,
+    ) -> Result<Appended, Refusal> {
+        let now_ms = self.env.clock.wall_ms();
+        let mut state = self.lock();
+        let leadership = state.leadership.ok_or(ErrorCode::NotLeaderOrFollower)?;
+        if required_epoch.is_some_and(|epoch| epoch != leadership.epoch) {
+            return Err(ErrorCode::NotLeaderOrFollower.into());
+        }
+        if all && leadership.isr < leadership.min_isr {
+            return Err(ErrorCode::NotEnoughReplicas.into());
+        }
+        let log = state.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
+        let leader_epoch = leadership.epoch;
+        let appended = log.append_as_leader(records, LeaderAppend { leader_epoch, now_ms, origin });
+        let appended = match appended {
+            Ok(appended) => appended,
+            Err(error) => {
+                drop(state);
+                if matches!(error, AppendError::Offline(_)) {
+                    self.dir.wake_all();
+                }
+                return Err(error.into());
+            }
+        };
+        let synced = leadership.flush.counts_synced();
+        let woken = if synced { Vec::new() } else { self.advance(log.log_end_offset()) };
+        let checkpoint_due = !synced && log.needs_checkpoint();
+        drop(state);
+        woken.iter().for_each(|signal| signal.fire());
+        if synced && !appended.duplicate {
+            self.mark_dirty();
+        }
+        if checkpoint_due {
+            self.offer_checkpoint();
+        }
+        Ok(Appended {
+            base_offset: appended.first_offset,
+            last_offset: appended.last_offset,
+            log_append_time: appended.log_append_time,
+            log_start_offset: appended.log_start_offset,
+            leader_epoch,
+        })
+    }
+
+    /// Moves the high watermark up; answers whom to wake. Under the lock, so that it never passes
+    /// what another epoch has cut.
+    fn advance(&self, offset: i64) -> Vec<Arc<Signal>> {
+        if self.high_watermark.fetch_max(offset, Ordering::SeqCst) >= offset {
+            return Vec::new();
+        }
+        self.dir.note_high_watermark();
+        self.waiters.passed(offset)
+    }
+
+    fn mark_dirty(self: &Arc<Self>) {
+        if !self.dirty.swap(true, Ordering::AcqRel) {
+            self.dir.dirty.push(Arc::clone(self));
+        }
+    }
+
+    /// Begins a sync of what is not durable, if an acknowledgement or a new file needs one. What is
+    /// appended from now on makes the partition dirty again.
+    pub(crate) fn begin_sync(&self) -> Option<SyncPoint> {
+        self.dirty.store(false, Ordering::SeqCst);
+        let mut state = self.lock();
+        state.leadership.filter(|leadership| leadership.flush.counts_synced())?;
+        state.log.as_mut()?.begin_sync()
+    }
+
+    /// Ends a sync; answers whom to wake.
+    ///
+    /// # Errors
+    /// When the disk failed: the whole directory is offline.
+    pub(crate) fn end_sync(
+        &self,
+        point: SyncPoint,
+        outcome: io::Result<()>,
+    ) -> Result<Vec<Arc<Signal>>, Offline> {
+        let mut state = self.lock();
+        let Some(log) = &mut state.log else { return Ok(Vec::new()) };
+        let synced_end = log.end_sync(point, outcome)?;
+        Ok(synced_end.map_or(Vec::new(), |offset| self.advance(offset)))
+    }
+
+    /// Asks for a checkpoint when much lies past the recovery point.
+    pub(crate) fn offer_checkpoint(self: &Arc<Self>) {
+        if self.with_log(|log| log.needs_checkpoint()) == Some(true)
+            && !self.checkpoint_offered.swap(true, Ordering::AcqRel)
+        {
+            self.dir.to_checkpoint.push(Arc::clone(self));
+        }
+    }
+
+    /// Moves the recovery point to the end of the log. Blocks on the disk.
+    pub(crate) fn checkpoint(&self) {
+        self.checkpoint_offered.store(false, Ordering::Release);
+        let begun = self.with_log(|log| log.begin_checkpoint());
+        let point = match begun {
+            Some(Ok(Some(point))) => point,
+            None | Some(Ok(None)) => return,
+            Some(Err(error)) => {
+                warn!(partition = %self.id, "no checkpoint: {error}");
+                return;
+            }
+        };
+        let outcome = point.run();
+        // A failure takes the directory offline and is logged there.
+        if let Some(Err(_)) = self.with_log(|log| log.end_checkpoint(point, outcome)) {
+            self.dir.wake_all();
+        }
+    }
+
+    /// What an appended batch is to be answered with, once that is decided. The high watermark is
+    /// read before the epoch: one that a later epoch moved is told by that epoch.
+    pub(crate) fn ack_outcome(
+        &self,
+        leader_epoch: i32,
+        end_offset: i64,
+    ) -> Option<Result<(), ErrorCode>> {
+        let passed = self.high_watermark.load(Ordering::SeqCst) >= end_offset;
+        let state = self.lock();
+        match state.leadership {
+            _ if state.deleted => Some(Err(ErrorCode::UnknownTopicOrPartition)),
+            Some(leadership) if leadership.epoch == leader_epoch => {
+                if !passed {
+                    let offline = self.dir.log_dir().offline().is_some();
+                    return offline.then_some(Err(ErrorCode::KafkaStorageError));
+                }
+                if leadership.isr < leadership.min_isr {
+                    return Some(Err(ErrorCode::NotEnoughReplicasAfterAppend));
+                }
+                Some(Ok(()))
+            }
+            _ => Some(Err(ErrorCode::NotLeaderOrFollower)),
+        }
+    }
+
+    /// Names an appended batch for those who wait for it.
+    pub(crate) fn ack_of(self: &Arc<Self>, appended: &Appended) -> Ack {
+        Ack {
+            partition: Arc::clone(self),
+            leader_epoch: appended.leader_epoch,
+            end_offset: appended.last_offset + 1,
+        }
+    }
+
+    /// Takes over what the tree says of leader and settings (R13: the caller saw a newer state).
+    /// A change of epoch ends every wait of the old one.
+    pub(crate) fn apply(&self, leadership: Option<Leadership>, config: &LogConfig) {
+        let mut state = self.lock();
+        let epoch = |leadership: Option<Leadership>| leadership.map(|l| l.epoch);
+        let other_epoch = epoch(state.leadership) != epoch(leadership);
+        state.leadership = leadership;
+        let changed = state.config != *config;
+        if changed {
+            state.config = config.clone();
+        }
+        if let Some(log) = &mut state.log {
+            if changed {
+                log.set_config(config.clone());
+            }
+            if other_epoch && let Some(leadership) = leadership {
+                log.record_epoch_start(leadership.epoch);
+            }
+        }
+        drop(state);
+        if other_epoch {
+            self.wake_all();
+        }
+    }
+
+    /// Lets every waiting request look again.
+    pub(crate) fn wake_all(&self) {
+        self.waiters.all().iter().for_each(|signal| signal.fire());
+    }
+
+    /// Hides everything below `offset`; whether anything changed.
+    ///
+    /// # Errors
+    /// OFFSET_OUT_OF_RANGE beyond the high watermark.
+    pub(crate) fn advance_log_start(&self, offset: i64) -> Result<bool, ErrorCode> {
+        let mut state = self.lock();
+        if offset < 0 || offset > self.high_watermark() {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        let log = state.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
+        Ok(log.advance_log_start(offset))
+    }
+
+    /// Whether the topic is one of the brokers' own.
+    pub(crate) fn is_internal(&self) -> bool {
+        topic_name::is_internal(&self.id.topic)
+    }
+
+    /// The topic is gone: nothing is opened or answered any more, and the log's directory gets a
+    /// name that nothing opens, which is the answer.
+    ///
+    /// # Errors
+    /// When the directory is not this topic's, or the disk fails.
+    pub(crate) async fn delete(&self) -> Result<PathBuf, String> {
+        let _one = self.opening.lock().await;
+        let log = self.retire();
+        let open = self.open_log(self.lock().config.clone());
+        let unique = self.env.random.uuid();
+        run_blocking(&*self.env.threads, move || {
+            let log = match log {
+                Some(log) => log,
+                None => open_log(open).map_err(|error| error.to_string())?,
+            };
+            log.delete(unique).map_err(|error| error.to_string())
+        })
+        .await
+    }
+
+    fn retire(&self) -> Option<Log> {
+        let mut state = self.lock();
+        state.deleted = true;
+        state.leadership = None;
+        let log = state.log.take();
+        drop(state);
+        self.wake_all();
+        log
+    }
+
+    /// Gives the log up for an orderly end; nothing is appended any more.
+    pub(crate) fn close(&self) -> Option<Log> {
+        let mut state = self.lock();
+        state.leadership = None;
+        state.log.take()
+    }
+
+    /// Runs `work` on the open log, under the lock.
+    pub(crate) fn with_log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> Option<T> {
+        self.lock().log.as_mut().map(work)
+    }
+}
+
+fn open_log(open: OpenLog) -> Result<Log, OpenError> {
+    let partition = open.partition.clone();
+    let (log, report) = Log::open(open)?;
+    info!(%partition, ?report, "log opened");
+    Ok(log)
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Partition").field("id", &self.id).finish_non_exhaustive()
+    }
+}
