@@ -29,6 +29,8 @@ pub struct DirRegistration {
     pub pair: Pair,
     /// The UUIDs of all log directories that belonged to it.
     pub dirs: Vec<Uuid>,
+    /// The boot of the machine that it was tried in.
+    pub boot_id: String,
 }
 
 /// What was found in one log directory.
@@ -42,11 +44,9 @@ pub struct FoundDir {
     pub attempted: Option<DirRegistration>,
     /// The registration in the clean marker.
     pub clean_marker: Option<Pair>,
-    /// The boot in which the registration file was written.
-    pub boot_id: String,
     /// Something is missing below a recovery point.
     pub missing_data: bool,
-    /// Taken offline by an I/O error within the recorded boot (R23).
+    /// Taken offline by an I/O error within this boot (R23).
     pub io_error: bool,
 }
 
@@ -129,12 +129,11 @@ pub fn judge(
     missing_dirs.dedup();
     missing_dirs.retain(|id| !of_last.iter().any(|(dir, _)| dir.id == Some(*id)));
     let log_dir_missing = of_last.is_empty() || !missing_dirs.is_empty();
-    let dirs: Vec<&FoundDir> = of_last.into_iter().map(|(dir, _)| dir).collect();
-    let restart = if log_dir_missing || dirs.iter().any(|dir| dir.missing_data) {
+    let restart = if log_dir_missing || of_last.iter().any(|(dir, _)| dir.missing_data) {
         Restart::Unsound
-    } else if dirs.iter().all(|dir| dir.clean_marker == Some(last)) {
+    } else if of_last.iter().all(|(dir, _)| dir.clean_marker == Some(last)) {
         Restart::Clean
-    } else if dirs.iter().all(|dir| survived(dir, boot_id)) {
+    } else if of_last.iter().all(|(dir, registration)| survived(dir, registration, boot_id)) {
         Restart::IntactSameBoot
     } else {
         Restart::Intact
@@ -148,8 +147,8 @@ fn registration_of(dir: &FoundDir, last: Pair) -> Option<&DirRegistration> {
 }
 
 /// Whether what was only in the page cache is still there.
-fn survived(dir: &FoundDir, boot_id: &str) -> bool {
-    !dir.io_error && !boot_id.is_empty() && dir.boot_id == boot_id
+fn survived(dir: &FoundDir, registration: &DirRegistration, boot_id: &str) -> bool {
+    !dir.io_error && !boot_id.is_empty() && registration.boot_id == boot_id
 }
 
 fn refuse_older_tree(found: &[FoundDir], in_tree: Option<Pair>) -> Result<(), RestartRefusal> {

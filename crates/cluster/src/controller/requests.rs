@@ -69,18 +69,24 @@ impl Controller {
         validate_only: bool,
     ) -> Result<Vec<Outcome<CreatedTopic>>, Ended> {
         // Drawn once: a second try recognises what the first one has written.
-        let id = |_: &NewTopic| if validate_only { Uuid::nil() } else { self.random.uuid() };
-        let ids: Vec<Uuid> = topics.iter().map(id).collect();
+        let ids: Vec<Uuid> = topics.iter().map(|_| self.random.uuid()).collect();
         let rules = Arc::clone(&self.settings.rules);
-        let decide = |image: &Image, n: usize, context: &Context, _: usize| match created_before(
-            image,
-            &topics[n].name,
-            ids[n],
-        ) {
-            Some(created) => Ok((created, Vec::new())),
-            None => create_topic(image, &topics[n], ids[n], defaults, &*rules, context),
-        };
-        self.decide_all(topics.len(), validate_only, decide).await
+        let decide =
+            |image: &Image, n: usize, context: &Context, attempt: usize| match created_before(
+                image,
+                &topics[n].name,
+                ids[n],
+            )
+            .filter(|_| attempt > 0)
+            {
+                Some(created) => Ok((created, Vec::new())),
+                None => create_topic(image, &topics[n], ids[n], defaults, &*rules, context),
+            };
+        let mut outcomes = self.decide_all(topics.len(), validate_only, decide).await?;
+        if validate_only {
+            outcomes.iter_mut().flatten().for_each(|created| created.id = Uuid::nil());
+        }
+        Ok(outcomes)
     }
 
     async fn delete_topics(

@@ -13,7 +13,12 @@ fn pair(epoch: i64) -> Pair {
 }
 
 fn registration(epoch: i64, dirs: &[u128]) -> Option<DirRegistration> {
-    Some(DirRegistration { pair: pair(epoch), dirs: dirs.iter().map(|n| id(*n)).collect() })
+    registration_in("boot-0", epoch, dirs)
+}
+
+fn registration_in(boot_id: &str, epoch: i64, dirs: &[u128]) -> Option<DirRegistration> {
+    let dirs = dirs.iter().map(|n| id(*n)).collect();
+    Some(DirRegistration { pair: pair(epoch), dirs, boot_id: boot_id.into() })
 }
 
 /// Directory `n` of two, registered at epoch 5, left as by kill -9 in another boot.
@@ -22,7 +27,6 @@ fn dir(n: u128) -> FoundDir {
         id: Some(id(n)),
         registered: registration(5, &[1, 2]),
         attempted: registration(5, &[1, 2]),
-        boot_id: "boot-0".into(),
         ..FoundDir::default()
     }
 }
@@ -32,7 +36,7 @@ fn clean(n: u128) -> FoundDir {
 }
 
 fn same_boot(n: u128) -> FoundDir {
-    FoundDir { boot_id: BOOT.into(), ..dir(n) }
+    FoundDir { registered: registration_in(BOOT, 5, &[1, 2]), ..dir(n) }
 }
 
 fn verdict(found: &[FoundDir]) -> Restart {
@@ -75,7 +79,7 @@ fn after_power_loss_what_was_synced_is_left() {
 
 #[test]
 fn without_a_boot_id_no_page_cache_is_believed() {
-    let nameless = |n| FoundDir { boot_id: String::new(), ..dir(n) };
+    let nameless = |n| FoundDir { registered: registration_in("", 5, &[1, 2]), ..dir(n) };
     let judged = judge(&[nameless(1), nameless(2)], Some(pair(5)), "").unwrap();
     assert_eq!(judged.restart, Restart::Intact);
 }
@@ -96,6 +100,20 @@ fn an_attempt_that_the_tree_confirms_counts_as_registered() {
 fn an_attempt_that_the_tree_does_not_know_leaves_the_registration_before_it() {
     let attempted = |n| FoundDir { attempted: registration(6, &[1, 2]), ..dir(n) };
     assert_eq!(verdict(&[attempted(1), attempted(2)]), Restart::Intact);
+}
+
+#[test]
+fn hazard_93_an_attempt_that_failed_says_nothing_about_the_registration_before_it() {
+    // A process started in this boot with directory 2 left out and a new one, and died before it
+    // was registered.
+    let attempted = registration_in(BOOT, 6, &[1, 3]);
+    let first = FoundDir { attempted: attempted.clone(), ..dir(1) };
+    let second = FoundDir { attempted: attempted.clone(), ..dir(2) };
+    let new = FoundDir { id: Some(id(3)), attempted, ..FoundDir::default() };
+    let without = judge(&[first.clone(), new.clone()], Some(pair(5)), BOOT).unwrap();
+    assert_eq!((without.restart, without.missing_dirs), (Restart::Unsound, vec![id(2)]));
+    let again = judge(&[first, second, new], Some(pair(5)), BOOT).unwrap();
+    assert_eq!(again.restart, Restart::Intact, "the page cache of the registration is gone");
 }
 
 #[test]
@@ -125,8 +143,11 @@ fn a_directory_swapped_for_an_older_one_is_unsound() {
 
 #[test]
 fn another_process_of_the_same_epoch_is_a_stranger() {
-    let stranger =
-        DirRegistration { pair: Pair { epoch: 5, incarnation: id(7) }, dirs: vec![id(1), id(2)] };
+    let stranger = DirRegistration {
+        pair: Pair { epoch: 5, incarnation: id(7) },
+        dirs: vec![id(1), id(2)],
+        boot_id: BOOT.into(),
+    };
     let cloned = |n| FoundDir {
         registered: Some(stranger.clone()),
         attempted: Some(stranger.clone()),
