@@ -1,7 +1,7 @@
 //! Bytes of the journal and the snapshot of an embedded tree; `docs/format.md` describes them.
 //!
 //! A frame is `magic (4) | length of the body (4) | CRC32C of length and body (4) | body`, all numbers
-//! little-endian. A body is `commit number (8) | number of changes (4) | changes`. The journal is a
+//! big-endian. A body is `commit number (8) | number of changes (4) | changes`. The journal is a
 //! row of frames, each synced before the next is written; the snapshot is one frame.
 
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(super) fn encode(
 ) -> Option<Vec<u8>> {
     let mut frame = kind.magic().to_vec();
     frame.extend([0; 8]);
-    frame.extend(commit.to_le_bytes());
+    frame.extend(commit.to_be_bytes());
     frame.extend([0; 4]);
     let mut count: u32 = 0;
     for change in changes {
@@ -60,15 +60,15 @@ pub(super) fn encode(
         encode_change(&mut frame, &change)?;
     }
     let body_len = u32::try_from(frame.len() - HEADER_LEN).ok()?;
-    frame[4..8].copy_from_slice(&body_len.to_le_bytes());
-    frame[20..24].copy_from_slice(&count.to_le_bytes());
+    frame[4..8].copy_from_slice(&body_len.to_be_bytes());
+    frame[20..24].copy_from_slice(&count.to_be_bytes());
     let crc = checksum(body_len, &frame[HEADER_LEN..]);
-    frame[8..12].copy_from_slice(&crc.to_le_bytes());
+    frame[8..12].copy_from_slice(&crc.to_be_bytes());
     Some(frame)
 }
 
 fn checksum(body_len: u32, body: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&body_len.to_le_bytes()), body)
+    crc32c::crc32c_append(crc32c::crc32c(&body_len.to_be_bytes()), body)
 }
 
 fn encode_change(frame: &mut Vec<u8>, change: &Change) -> Option<()> {
@@ -76,7 +76,7 @@ fn encode_change(frame: &mut Vec<u8>, change: &Change) -> Option<()> {
         Change::Put { path, version, data } => {
             frame.push(TAG_PUT);
             put_bytes(frame, path.as_bytes())?;
-            frame.extend(version.to_le_bytes());
+            frame.extend(version.to_be_bytes());
             put_bytes(frame, data)
         }
         Change::Delete { path } => {
@@ -87,7 +87,7 @@ fn encode_change(frame: &mut Vec<u8>, change: &Change) -> Option<()> {
 }
 
 fn put_bytes(frame: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
-    frame.extend(u32::try_from(bytes.len()).ok()?.to_le_bytes());
+    frame.extend(u32::try_from(bytes.len()).ok()?.to_be_bytes());
     frame.extend(bytes);
     Some(())
 }
@@ -141,11 +141,11 @@ impl<'a> Cursor<'a> {
     }
 
     fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
+        self.array().map(u32::from_be_bytes)
     }
 
     fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
+        self.array().map(u64::from_be_bytes)
     }
 
     fn bytes(&mut self) -> Option<&'a [u8]> {
@@ -161,7 +161,7 @@ impl<'a> Cursor<'a> {
         match self.take(1)? {
             [TAG_PUT] => {
                 let path = self.path()?;
-                let version = self.array().map(i32::from_le_bytes)?;
+                let version = self.array().map(i32::from_be_bytes)?;
                 let data = Bytes::copy_from_slice(self.bytes()?);
                 Some(Change::Put { path, version, data })
             }

@@ -168,7 +168,7 @@ fn damage_before_an_acknowledged_commit_is_refused_with_its_place() {
     let mut at = 0;
     while at < whole.len() {
         last_frame = at;
-        at += 12 + u32::from_le_bytes(whole[at + 4..at + 8].try_into().unwrap()) as usize;
+        at += 12 + u32::from_be_bytes(whole[at + 4..at + 8].try_into().unwrap()) as usize;
     }
     for byte in 0..whole.len() {
         let mut bad = whole.clone();
