@@ -11,8 +11,10 @@ use uuid::Uuid;
 
 use crate::checkpoint::{decode_offsets, encode_offsets, read_text, replace_file};
 use crate::error::{LogDirError, Offline};
+use crate::files::Place;
 use crate::names::{TopicPartition, uuid_from_base64, uuid_to_base64};
 use crate::properties::Properties;
+use crate::recovery::read_topic_id;
 
 const LOCK: &str = ".lock";
 const META: &str = "meta.properties";
@@ -100,6 +102,8 @@ pub struct LogDir {
     checkpoints: Mutex<Checkpoints>,
     /// Held while a checkpoint file is written, so that no older one comes last.
     writing: Mutex<()>,
+    /// Held while a partition's directory is looked at and then renamed.
+    renaming: Mutex<()>,
     offline: OnceLock<Arc<str>>,
     _lock: Box<dyn Lock>,
 }
@@ -125,9 +129,13 @@ impl LogDir {
         let volume = files.volume(path).map_err(io)?;
         let boot_id = files.boot_id();
         let reader = Reader { files: &*files, path };
-        let checkpoints = reader.checkpoints()?;
+        let mut checkpoints = reader.checkpoints()?;
         let (partitions, others) = reader.directories()?;
         let found = reader.found(&checkpoints, &partitions)?;
+        // A later partition of the same name must not begin where one that is gone ended.
+        let here = |partition: &TopicPartition| partitions.binary_search(partition).is_ok();
+        checkpoints.log_starts.retain(|partition, _| here(partition));
+        checkpoints.high_watermarks.retain(|partition, _| here(partition));
         let dir = LogDir {
             path: path.to_owned(),
             found,
@@ -137,6 +145,7 @@ impl LogDir {
             others,
             checkpoints: Mutex::new(checkpoints),
             writing: Mutex::new(()),
+            renaming: Mutex::new(()),
             offline: OnceLock::new(),
             _lock: lock,
             files,
@@ -357,6 +366,59 @@ impl LogDir {
         checkpoints.recovery_points.remove(partition);
         checkpoints.log_starts.remove(partition);
         checkpoints.high_watermarks.remove(partition);
+    }
+
+    /// Gives the directory of a partition that nobody knows another name, for good: it is kept
+    /// for a while (R28). With `unless`, only if it belongs to another topic than that one.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn put_aside(
+        &self,
+        partition: &TopicPartition,
+        unless: Option<Uuid>,
+        unique: Uuid,
+    ) -> io::Result<Option<PathBuf>> {
+        let _renaming = self.renaming.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = Place::new(&self.files, &self.path.join(partition.dir_name()));
+        if unless.is_some() && read_topic_id(&place)? == unless {
+            return Ok(None);
+        }
+        self.rename_aside(partition, &place, &partition.stray_dir_name(unique)).map(Some)
+    }
+
+    /// Gives the directory of a deleted partition the name that it waits under, for good.
+    pub(crate) fn rename_deleted(
+        &self,
+        partition: &TopicPartition,
+        topic_id: Uuid,
+        place: &Place,
+        unique: Uuid,
+    ) -> io::Result<PathBuf> {
+        let _renaming = self.renaming.lock().unwrap_or_else(PoisonError::into_inner);
+        if read_topic_id(place)? != Some(topic_id) {
+            // The next topic of that name has put this one aside already.
+            return Err(io::Error::other("the directory is another topic's by now"));
+        }
+        self.rename_aside(partition, place, &partition.deleted_dir_name(unique))
+    }
+
+    fn rename_aside(
+        &self,
+        partition: &TopicPartition,
+        place: &Place,
+        name: &str,
+    ) -> io::Result<PathBuf> {
+        // The recovery point goes first: a directory that is missing below one counts as lost.
+        let stored = self.recovery_point(partition) > 0;
+        self.forget(partition);
+        if stored {
+            self.write_recovery_points()?;
+        }
+        let renamed = self.path.join(name);
+        self.files.rename(&place.dir, &renamed)?;
+        self.sync_names()?;
+        Ok(renamed)
     }
 
     /// Stores the recovery points, for good.

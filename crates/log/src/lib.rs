@@ -16,6 +16,7 @@
 mod checkpoint;
 mod config;
 mod dir;
+mod dump;
 mod epochs;
 mod error;
 mod files;
@@ -33,6 +34,7 @@ mod validate;
 
 pub use config::{LogConfig, RecordValidation};
 pub use dir::{DirRegistration, FoundDir, LogDir, MetaProperties, RegisteredPair, Registration};
+pub use dump::{DumpOptions, Found, dump_file, dumpable_files};
 pub use epochs::{EpochCache, EpochEntry, UNDEFINED_EPOCH};
 pub use error::{
     AppendError, LogDirError, Offline, OpenError, ReadError, RejectedRecord, TruncateError,

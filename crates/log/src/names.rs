@@ -43,7 +43,16 @@ impl TopicPartition {
 
     /// Name that the directory takes while it waits to be removed.
     pub fn deleted_dir_name(&self, unique: Uuid) -> String {
-        let suffix = format!("-{}.{}{DELETED_DIR_SUFFIX}", self.partition, unique.simple());
+        self.aside_dir_name(unique, DELETED_DIR_SUFFIX)
+    }
+
+    /// Name that the directory takes while it is kept because nobody knows it.
+    pub fn stray_dir_name(&self, unique: Uuid) -> String {
+        self.aside_dir_name(unique, STRAY_DIR_SUFFIX)
+    }
+
+    fn aside_dir_name(&self, unique: Uuid, ending: &str) -> String {
+        let suffix = format!("-{}.{}{ending}", self.partition, unique.simple());
         let mut topic = &*self.topic;
         while topic.len() + suffix.len() > DIR_NAME_BYTES_MAX {
             topic = &topic[..topic.len() - 1];

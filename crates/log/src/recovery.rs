@@ -72,7 +72,9 @@ pub(crate) fn open(open: OpenLog) -> Result<(Log, RecoveryReport), OpenError> {
         }
     }
     let found = Found::list(&place)?;
-    let found = found.finish_deletions(&place, open.dir.log_start_offset(&open.partition))?;
+    let log_start_offset = open.dir.log_start_offset(&open.partition);
+    let durable = log_start_offset.min(open.dir.recovery_point(&open.partition));
+    let found = found.finish_deletions(&place, durable)?;
     if found.bases.is_empty() {
         return Ok(create(open, place, false)?);
     }
@@ -125,7 +127,7 @@ fn create(open: OpenLog, place: Place, dir_is_new: bool) -> io::Result<(Log, Rec
     Ok((parts.into_log(open, place), report))
 }
 
-fn read_topic_id(place: &Place) -> io::Result<Option<Uuid>> {
+pub(crate) fn read_topic_id(place: &Place) -> io::Result<Option<Uuid>> {
     let text = match read_text(&*place.files, &place.path(PARTITION_METADATA)) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
         other => other?,
@@ -178,13 +180,18 @@ impl Found {
         Ok(Found { bases, snapshots })
     }
 
-    /// Removes segments that lie below the log's start: their deletion had begun.
-    fn finish_deletions(mut self, place: &Place, log_start_offset: i64) -> io::Result<Found> {
-        let doomed = self.bases.partition_point(|base| *base <= log_start_offset).saturating_sub(1);
+    /// Removes segments that lie below the log's start and the recovery point: their deletion may
+    /// have begun. Snapshots below what is left go with them: what came after them is gone.
+    fn finish_deletions(mut self, place: &Place, below: i64) -> io::Result<Found> {
+        let doomed = self.bases.partition_point(|base| *base <= below).saturating_sub(1);
         for base in self.bases.drain(..doomed) {
             for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX] {
                 place.remove(&place.segment_path(base, suffix))?;
             }
+        }
+        let kept = self.snapshots.split_off(&self.bases.first().copied().unwrap_or(0));
+        for snapshot in std::mem::replace(&mut self.snapshots, kept) {
+            place.remove(&place.segment_path(snapshot, SNAPSHOT_SUFFIX))?;
         }
         Ok(self)
     }

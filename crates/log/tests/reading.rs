@@ -106,6 +106,7 @@ fn a_reader_outlives_deletion() {
     fixture.config.retention_ms = 1_000;
     let mut log = fixture.log();
     triples(&mut log, 50);
+    fixture::checkpoint(&mut log);
     let reader = log.reader();
     let slice = reader.read(0, 500, i64::MAX, true).expect("readable");
     let deletion = log.delete_old_segments(NOW_MS + 10_000, 150).expect("disk").expect("some");

@@ -435,6 +435,7 @@ fn the_log_start_survives_and_hides_what_is_below() {
     let fixture = Fixture::small();
     let mut log = fixture.log();
     fill(&mut log, 0, 60);
+    checkpoint(&mut log);
     assert!(log.advance_log_start(25));
     assert!(!log.advance_log_start(20));
     assert!(log.reader().read(24, 100, i64::MAX, true).is_err());
@@ -466,6 +467,8 @@ fn retention_by_time_and_size_keeps_what_is_not_committed() {
     let later = fixture.now_ms + 5_000;
     assert!(log.delete_old_segments(fixture.now_ms, 60).expect("disk").is_none());
     assert!(log.delete_old_segments(later, 0).expect("disk").is_none());
+    checkpoint(&mut log);
+    assert!(log.delete_old_segments(later, 0).expect("disk").is_none());
     log.delete_old_segments(later, 30).expect("disk").expect("some").run().expect("disk");
     assert!(log.log_start_offset() > 0 && log.log_start_offset() <= 30);
     log.delete_old_segments(later, 60).expect("disk").expect("some").run().expect("disk");
@@ -481,6 +484,7 @@ fn retention_by_time_and_size_keeps_what_is_not_committed() {
     fixture.config.retention_bytes = 2_500;
     let mut log = fixture.log();
     fill(&mut log, 0, 60);
+    checkpoint(&mut log);
     log.delete_old_segments(fixture.now_ms, 60).expect("disk").expect("some").run().expect("disk");
     assert!(log.size_bytes() >= 2_500 && log.size_bytes() < 3_500, "{}", log.size_bytes());
 }
@@ -503,4 +507,27 @@ fn a_deleted_log_is_gone_and_a_new_one_starts_empty() {
     let (log, report) = fixture.open_with(dir);
     assert!(report.created && !report.lost_below_recovery_point);
     assert_holds(&log, 0);
+}
+
+#[test]
+fn producers_of_deleted_records_are_not_forgotten() {
+    // Hazard 51: the last batch of a producer goes, its sequence stays.
+    let fixture = Fixture::small();
+    let mut log = fixture.log();
+    append(&mut log, produced(&["a"], 9, 0, 0)).expect("appended");
+    checkpoint(&mut log);
+    append(&mut log, produced(&["a"], 9, 0, 1)).expect("appended");
+    for _ in 0..40 {
+        append(&mut log, batch(&["something else"])).expect("appended");
+    }
+    log.advance_log_start(40);
+    let now_ms = fixture.now_ms;
+    assert!(log.delete_old_segments(now_ms, 42).expect("disk").is_none(), "no snapshot has them");
+    assert!(log.needs_checkpoint());
+    checkpoint(&mut log);
+    log.delete_old_segments(now_ms, 42).expect("disk").expect("some").run().expect("disk");
+    drop(log);
+    let mut log = fixture.log();
+    assert!(append(&mut log, produced(&["a"], 9, 0, 1)).expect("a duplicate").duplicate);
+    append(&mut log, produced(&["a"], 9, 0, 2)).expect("appended");
 }

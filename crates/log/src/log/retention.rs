@@ -84,7 +84,8 @@ impl Log {
     }
 
     /// Lets go of segments that retention or the log's start no longer keep: oldest first, whole
-    /// segments, nothing at or past `high_watermark`. `None` where there is none.
+    /// segments, nothing at or past `high_watermark` or the recovery point (the producers of what
+    /// lies past it are in no snapshot yet; a checkpoint is then due). `None` where there is none.
     ///
     /// # Errors
     /// When the disk is full or fails.
@@ -94,7 +95,8 @@ impl Log {
         high_watermark: i64,
     ) -> Result<Option<Deletion>, AppendError> {
         self.check_online()?;
-        let doomed = match self.count_deletable(now_ms, high_watermark) {
+        let wanted = self.count_deletable(now_ms, high_watermark);
+        let doomed = match wanted.map(|wanted| self.keep_past_recovery_point(wanted)) {
             Ok(0) => return Ok(None),
             Ok(doomed) => doomed,
             Err(error) => return Err(self.poison(&error).into()),
@@ -108,10 +110,6 @@ impl Log {
         self.advance_log_start(new_start);
         self.swap_view(kept.to_vec());
         self.sync.sealed.retain(|sealed| sealed.segment.base_offset >= new_start);
-        if self.sync.recovery_point < new_start {
-            self.sync.recovery_point = new_start;
-            self.dir.set_recovery_point(&self.partition, new_start);
-        }
         let snapshots = self.sync.snapshots.split_off(&new_start);
         let snapshots = std::mem::replace(&mut self.sync.snapshots, snapshots);
         Ok(Some(Deletion {
@@ -145,6 +143,14 @@ impl Log {
             count += 1;
         }
         Ok(count)
+    }
+
+    fn keep_past_recovery_point(&mut self, wanted: usize) -> usize {
+        let view = self.shared.view.load();
+        let below = |segment: &Arc<Segment>| segment.end_offset() <= self.sync.recovery_point;
+        let doomed = view.segments[..wanted].partition_point(below);
+        self.sync.checkpoint_wanted |= doomed < wanted;
+        doomed
     }
 
     fn is_expired(&self, segment: &Segment, now_ms: i64) -> io::Result<bool> {

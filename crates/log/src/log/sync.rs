@@ -53,6 +53,8 @@ pub(crate) struct SyncState {
     /// The epochs that are on disk.
     pub(crate) epochs: Arc<EpochCache>,
     pub(crate) checkpointing: bool,
+    /// Retention waits for a checkpoint.
+    pub(crate) checkpoint_wanted: bool,
 }
 
 impl SyncState {
@@ -72,6 +74,7 @@ impl SyncState {
             snapshots: BTreeSet::new(),
             epochs,
             checkpointing: false,
+            checkpoint_wanted: false,
         }
     }
 
@@ -312,7 +315,9 @@ impl Log {
     pub fn needs_checkpoint(&self) -> bool {
         let sync = &self.sync;
         !sync.checkpointing
-            && (!sync.sealed.is_empty() || sync.bytes - sync.checkpointed_bytes > CHECKPOINT_BYTES)
+            && (!sync.sealed.is_empty()
+                || sync.checkpoint_wanted
+                || sync.bytes - sync.checkpointed_bytes > CHECKPOINT_BYTES)
     }
 
     /// Begins a checkpoint; `None` where the recovery point is the end of the log already, or a
@@ -400,6 +405,7 @@ impl Log {
         }
         self.sync.recovery_point = self.sync.recovery_point.max(end_offset);
         self.sync.checkpointed_bytes = point.bytes;
+        self.sync.checkpoint_wanted = false;
         self.dir.set_recovery_point(&self.partition, self.sync.recovery_point);
         self.remove_old_snapshots();
     }

@@ -291,17 +291,8 @@ impl Log {
     /// path, at any later time; readers that have them open may go on until then.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the disk fails, or the directory is another topic's by now.
     pub fn delete(self, unique: Uuid) -> io::Result<PathBuf> {
-        // The recovery point goes first: a directory that is missing below one counts as lost.
-        if self.dir.recovery_point(&self.partition) > 0 {
-            self.dir.forget(&self.partition);
-            self.dir.write_recovery_points()?;
-        }
-        self.dir.forget(&self.partition);
-        let renamed = self.dir.path().join(self.partition.deleted_dir_name(unique));
-        self.place.files.rename(&self.place.dir, &renamed)?;
-        self.dir.sync_names()?;
-        Ok(renamed)
+        self.dir.rename_deleted(&self.partition, self.topic_id, &self.place, unique)
     }
 }
