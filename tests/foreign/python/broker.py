@@ -11,7 +11,8 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-BINARY = ROOT / "target/release/klamm"
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+BINARY = pathlib.Path(os.environ.get("KLAMM_BINARY", TARGET / "release/klamm"))
 READY_S = 60
 
 # What foreign suites assume, all of it ordinary Kafka configuration.
@@ -25,11 +26,9 @@ SETTINGS = {
 
 
 def build():
-    """Builds the binary that `Broker` starts, unless a command takes its place."""
-    target = os.environ.get("CARGO_TARGET_DIR")
-    if target:
-        globals()["BINARY"] = pathlib.Path(target) / "release/klamm"
-    subprocess.run(["cargo", "build", "--release", "--locked", "-p", "klamm"], cwd=ROOT, check=True)
+    """Builds the binary that `Broker` starts, unless KLAMM_BINARY names one."""
+    if "KLAMM_BINARY" not in os.environ:
+        subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--package", "klamm"], cwd=ROOT, check=True)
 
 
 def free_port():
