@@ -380,7 +380,8 @@ impl LogDir {
         unique: Uuid,
     ) -> io::Result<Option<PathBuf>> {
         let _renaming = self.renaming.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = Place::new(&self.files, &self.path.join(partition.dir_name()));
+        let dir = self.path.join(partition.dir_name()).into();
+        let place = Place { files: Arc::clone(&self.files), dir };
         if unless.is_some() && read_topic_id(&place)? == unless {
             return Ok(None);
         }
