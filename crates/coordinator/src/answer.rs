@@ -85,19 +85,12 @@ impl JoinAnswer {
             error,
             generation: -1,
             protocol_type: None,
-            // The empty string, not null, is this field's default on the wire.
-            protocol: Some(String::new()),
+            protocol: None,
             leader: String::new(),
             skip_assignment: false,
             member_id: member_id.to_owned(),
             members: Vec::new(),
         }
-    }
-
-    /// A refusal that Kafka sends with a null protocol name.
-    #[must_use]
-    pub(crate) fn failed_without_protocol(error: ErrorCode, member_id: &str) -> JoinAnswer {
-        JoinAnswer { protocol: None, ..JoinAnswer::failed(error, member_id) }
     }
 }
 

@@ -140,6 +140,10 @@ impl Groups {
             Proposal { replies: proposal.into_failed_replies(error), ..Proposal::default() };
         match then {
             Then::Nothing => {}
+            Then::Expire => {
+                let interval = self.config.offsets_retention_check_interval_ms;
+                self.timers.set(Timer::Retention, now.at.after(interval));
+            }
             Then::Created { group } => self.undo_created(&group, error, &mut out),
             Then::Assign { group, .. } => {
                 let mut step =

@@ -110,8 +110,7 @@ impl Step<'_> {
         }
         let instance_id = join.group_instance_id.as_deref();
         if let Err(error) = self.group.check_member(&member_id, instance_id) {
-            let answer = JoinAnswer::failed_without_protocol(error, &member_id);
-            return self.out.reply(join.ticket, Answer::Join(answer));
+            return self.refuse_join(join.ticket, error, &member_id);
         }
         let is_leader = self.group.is_leader(&member_id);
         let is_unchanged =

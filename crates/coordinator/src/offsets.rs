@@ -6,10 +6,10 @@ use uuid::Uuid;
 use crate::answer::Answer;
 use crate::group::{Group, GroupState};
 use crate::groups::Groups;
-use crate::proposal::Proposal;
+use crate::proposal::{Proposal, Then};
 use crate::record::{CommittedOffset, Record};
 use crate::request::{Commit, CommitOffset, DeleteOffsets};
-use crate::time::{Now, Time};
+use crate::time::Now;
 use crate::timers::Timer;
 
 impl Groups {
@@ -165,8 +165,8 @@ impl Groups {
             true => self.config.offsets_retention_check_interval_ms,
             false => 1,
         };
-        self.timers.set(Timer::Retention, Time(now.at.0).after(wait_ms));
-        batch.into_proposal()
+        self.timers.set(Timer::Retention, now.at.after(wait_ms));
+        Proposal { then: Then::Expire, ..batch.into_proposal() }
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) enum Then {
     Created { group: String },
     /// The leader's assignment takes effect.
     Assign { group: String, assignments: Vec<(String, Bytes)> },
+    /// Tombstones of retention; if they are refused, the next look is a whole interval away.
+    Expire,
     /// A static member came back under a new member id in a stable group.
     Replaced { group: String, new_member: String, old_member: Box<Member>, was_leader: bool },
 }

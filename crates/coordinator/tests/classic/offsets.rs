@@ -1,6 +1,7 @@
 //! Committed offsets.
 
 use klamm_coordinator::{Commit, CommitOffset, GroupConfig, Ticket};
+use klamm_protocol::ErrorCode;
 use uuid::Uuid;
 
 use crate::script::{As, GROUP, Script};
@@ -235,4 +236,25 @@ fn a_commit_that_names_its_retention_expires_by_it() {
     script.pass(600_000);
     assert_eq!(script.committed("u", 0), None);
     assert_eq!(script.committed("t", 0), Some(5));
+}
+
+#[test]
+fn a_log_that_refuses_tombstones_is_not_asked_again_at_once() {
+    let mut script =
+        Script::with(GroupConfig { max_tombstone_batch_bytes: 1, ..GroupConfig::default() });
+    script.commit_at("admin", "", None, -1, &[("t", 0, 5), ("t", 1, 5)]);
+    script.forget_trace();
+    script.append_error = Some(ErrorCode::NotEnoughReplicas);
+    script.pass(7 * DAY + 300_000);
+    script.expect(
+        "log g t-0 tombstone
+         append fails: NOT_ENOUGH_REPLICAS",
+    );
+    script.append_error = None;
+    script.pass(700_000);
+    script.expect(
+        "log g t-0 tombstone
+         log g t-1 tombstone
+         log g tombstone",
+    );
 }
