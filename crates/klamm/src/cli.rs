@@ -5,7 +5,7 @@ use klamm_client::{ClientConfig, Cluster};
 use klamm_env::Env;
 
 use crate::failure::Failure;
-use crate::verbs::{consume, group, produce, serve, topic};
+use crate::verbs::{consume, group, log, produce, serve, topic};
 
 /// An event streaming broker that speaks Kafka's protocol.
 #[derive(Debug, Parser)]
@@ -29,6 +29,9 @@ pub(crate) enum Verb {
     /// List, describe and rewind consumer groups
     #[command(subcommand)]
     Group(group::Group),
+    /// Look into a partition's files
+    #[command(subcommand)]
+    Log(log::Log),
 }
 
 impl Verb {

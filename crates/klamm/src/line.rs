@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use klamm_client::ConsumerRecord;
+use klamm_protocol::records::{Header, Record};
 use serde_json::{Map, Value, json};
 
 /// A line of input as key and value. Without the separator in it, it is a value alone.
@@ -32,23 +33,37 @@ pub(crate) fn format(record: &ConsumerRecord, key_separator: Option<&str>) -> Ve
 
 /// A record as a line for programs. What is not UTF-8 stands in base64 under a name of its own.
 pub(crate) fn format_json(record: &ConsumerRecord) -> Vec<u8> {
-    let mut object = Map::new();
+    let mut object = content(&record.key, &record.value, &record.headers);
     object.insert("topic".to_owned(), json!(&*record.topic));
     object.insert("partition".to_owned(), json!(record.partition));
     object.insert("offset".to_owned(), json!(record.offset));
     object.insert("timestamp".to_owned(), json!(record.timestamp));
-    insert_bytes(&mut object, "key", record.key.as_ref());
-    insert_bytes(&mut object, "value", record.value.as_ref());
-    let headers = record.headers.iter().map(|header| {
+    let mut line = Value::Object(object).to_string().into_bytes();
+    line.push(b'\n');
+    line
+}
+
+/// A stored record for programs, in the form of [`format_json`].
+pub(crate) fn record_json(record: &Record) -> Value {
+    let mut object = content(&record.key, &record.value, &record.headers);
+    object.insert("kind".to_owned(), json!("record"));
+    object.insert("offset".to_owned(), json!(record.offset));
+    object.insert("timestamp".to_owned(), json!(record.timestamp));
+    Value::Object(object)
+}
+
+fn content(key: &Option<Bytes>, value: &Option<Bytes>, headers: &[Header]) -> Map<String, Value> {
+    let mut object = Map::new();
+    insert_bytes(&mut object, "key", key.as_ref());
+    insert_bytes(&mut object, "value", value.as_ref());
+    let headers = headers.iter().map(|header| {
         let mut object = Map::new();
         insert_bytes(&mut object, "key", Some(&header.key));
         insert_bytes(&mut object, "value", header.value.as_ref());
         Value::Object(object)
     });
     object.insert("headers".to_owned(), headers.collect());
-    let mut line = Value::Object(object).to_string().into_bytes();
-    line.push(b'\n');
-    line
+    object
 }
 
 fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&Bytes>) {
@@ -78,8 +93,6 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use klamm_protocol::records::Header;
 
     use super::*;
 

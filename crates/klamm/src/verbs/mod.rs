@@ -2,6 +2,7 @@
 
 pub(crate) mod consume;
 pub(crate) mod group;
+pub(crate) mod log;
 pub(crate) mod produce;
 pub(crate) mod serve;
 pub(crate) mod topic;
@@ -19,5 +20,6 @@ pub(crate) async fn run(env: &Env, verb: Verb) -> Outcome {
         Verb::Produce(verb) => produce::run(env, verb).await,
         Verb::Consume(verb) => consume::run(env, verb).await,
         Verb::Group(verb) => group::run(env, verb).await,
+        Verb::Log(verb) => log::run(env, verb),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use klamm_client::{Admin, ConfigEntry, NewTopic, OffsetSpec, ResourceKind, TopicPartition};
 use klamm_env::Env;
+use klamm_log::uuid_to_base64;
 use serde_json::{Value, json};
 
 use crate::cli::Connect;
@@ -183,7 +184,7 @@ impl Described {
             self.configs.iter().map(|config| (&config.name, &config.value)).collect();
         json!({
             "topic": self.topic.name,
-            "id": self.topic.id.to_string(),
+            "id": uuid_to_base64(self.topic.id),
             "internal": self.topic.is_internal,
             "configs": configs,
             "partitions": self.topic.partitions.iter().map(partition).collect::<Value>(),
@@ -192,7 +193,7 @@ impl Described {
 
     fn text(&self) -> String {
         let topic = &self.topic;
-        let mut text = format!("topic {}, id {}\n", topic.name, topic.id);
+        let mut text = format!("topic {}, id {}\n", topic.name, uuid_to_base64(topic.id));
         for config in &self.configs {
             let value = config.value.as_deref().unwrap_or("(hidden)");
             text.push_str(&format!("{}={value}\n", config.name));
@@ -266,7 +267,7 @@ mod tests {
     #[test]
     fn people_see_a_topic_as_a_table() {
         let expected = "\
-topic orders, id 00000000-0000-0000-0000-000000000000
+topic orders, id AAAAAAAAAAAAAAAAAAAAAA
 retention.ms=1000
 PARTITION  LEADER  REPLICAS  IN SYNC  FIRST  NEXT
         0       1  1,2             1      5   105
