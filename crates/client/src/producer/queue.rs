@@ -59,8 +59,8 @@ struct Waiting {
 /// A closed batch. Dropped unanswered it counts as given up.
 pub(super) struct ClosedBatch {
     pub(super) bytes: Bytes,
-    /// The sequence of its first record, as last sent.
-    pub(super) base_sequence: i32,
+    /// The sequence of its first record, while it is under way.
+    pub(super) base_sequence: Option<i32>,
     pub(super) records_count: i32,
     pub(super) opened: Instant,
     /// Whether a broker may have it.
@@ -73,7 +73,7 @@ pub(super) struct ClosedBatch {
 impl ClosedBatch {
     /// Writes who sends the batch into it.
     pub(super) fn stamp(&mut self, producer: ProducerFields) {
-        self.base_sequence = producer.base_sequence;
+        self.base_sequence = Some(producer.base_sequence);
         let mut bytes = std::mem::take(&mut self.bytes)
             .try_into_mut()
             .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
@@ -122,7 +122,7 @@ impl ClosedBatch {
         let half = |bytes: Bytes, waiting: Vec<Waiting>| Self {
             records_count: i32::try_from(waiting.len()).expect("fewer than before"),
             bytes,
-            base_sequence: self.base_sequence,
+            base_sequence: None,
             opened: self.opened,
             was_sent: false,
             waiting,
@@ -251,7 +251,7 @@ impl Queue {
         let Some(open) = state.open.take() else { return };
         let mut batch = ClosedBatch {
             bytes: Bytes::new(),
-            base_sequence: ProducerFields::NONE.base_sequence,
+            base_sequence: None,
             records_count: open.builder.records_count(),
             opened: open.opened,
             was_sent: false,

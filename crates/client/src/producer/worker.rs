@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::produce::ProduceRequest;
-use klamm_protocol::records::ProducerFields;
 
 use crate::cluster::Lane;
 use crate::connection::PendingResponse;
@@ -217,9 +216,12 @@ impl Worker {
         let is_stale = first_error.code().is_none_or(is_stale_metadata);
         let mut needs_new_identity = false;
         let mut rewind = None;
-        for (nth, (batch, error)) in failed.into_iter().enumerate() {
-            if batch.base_sequence != ProducerFields::NONE.base_sequence {
-                rewind.get_or_insert(batch.base_sequence);
+        // What waits to be sent again already comes after what failed now.
+        let later = std::mem::take(&mut self.again);
+        for (nth, (mut batch, error)) in failed.into_iter().enumerate() {
+            // The sequence is its own no longer: whatever goes next takes the first one's.
+            if let Some(sequence) = batch.base_sequence.take() {
+                rewind.get_or_insert(sequence);
             }
             needs_new_identity |= nth == 0 && has_lost_count(&error);
             match self.verdict(&batch, &error, nth == 0) {
@@ -236,6 +238,7 @@ impl Worker {
                 }
             }
         }
+        self.again.extend(later);
         if let Some(sequence) = rewind {
             self.next_sequence = sequence;
         }

@@ -1,9 +1,11 @@
-//! A network whose connections break, now and then, wherever they happen to be.
+//! A network whose connections break, now and then, wherever they happen to be, and are refused
+//! every other time.
 
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -14,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The machine, with connections that last for some number of bytes in `lasts`.
 pub(crate) fn env(lasts: Range<u64>) -> Env {
     let env = Env::real().expect("the machine's seams");
-    let network = Flaky { inner: env.network, random: Arc::clone(&env.random), lasts };
+    let random = Arc::clone(&env.random);
+    let network = Flaky { inner: env.network, random, lasts, connects: AtomicU64::new(0) };
     Env { network: Arc::new(network), ..env }
 }
 
@@ -22,6 +25,15 @@ struct Flaky {
     inner: Arc<dyn Network>,
     random: Arc<dyn Random>,
     lasts: Range<u64>,
+    connects: AtomicU64,
+}
+
+impl Flaky {
+    /// Not the first, which a client needs to begin at all; then at random.
+    fn is_refused(&self) -> bool {
+        let is_first = self.connects.fetch_add(1, Ordering::Relaxed) == 0;
+        !is_first && self.random.u64().is_multiple_of(2)
+    }
 }
 
 impl Network for Flaky {
@@ -35,6 +47,9 @@ impl Network for Flaky {
 
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
+            if self.is_refused() {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
             let inner = self.inner.connect(address).await?;
             let Range { start, end } = self.lasts;
             let left = start + self.random.u64() % (end - start);
