@@ -27,7 +27,7 @@ use crate::partitions::{Identity, Partitions};
 use crate::producer_ids::ProducerIds;
 use crate::request::ListenerInfo;
 use crate::server::{Bound, Server, ServerLimits};
-use crate::{checkpointer, deletion, flusher, retention};
+use crate::{checkpointer, deletion, flusher, retention, strays};
 
 /// Time that connections have to end once the broker stops.
 const CONNECTIONS_STOP_MAX: Duration = Duration::from_secs(5);
@@ -138,11 +138,11 @@ impl Broker {
     /// # Errors
     /// [`StartError`], in one line.
     pub async fn start(env: Env, config: BrokerConfig) -> Result<RunningBroker, StartError> {
-        let bound = bind(&env, &config).await?;
-        let address = bound[0].address.clone();
         let cores = usize::try_from(config.event_loops).ok().filter(|count| *count > 0);
-        let network =
-            env.threads.start_loops("klamm-net", cores.unwrap_or_else(|| env.threads.cores()))?;
+        let cores = cores.unwrap_or_else(|| env.threads.cores());
+        let network = env.threads.start_loops("klamm-net", cores)?;
+        let bound = bind(&env, &config, &network[0]).await?;
+        let address = bound[0].address.clone();
         let background = first(env.threads.start_loops("klamm-background", 1)?);
         let listeners = bound.iter().map(|bound| (*bound.info).clone()).collect();
         let membership = Membership::join(&env, &config, listeners).await?;
@@ -156,7 +156,9 @@ impl Broker {
         let broker = build(env.clone(), config, &membership, dirs);
         let mut updates = membership.images().subscribe();
         broker.apply(&updates.next().await, &background);
+        let strays = strays::find(&broker.env, &broker.partitions).await;
         let mut tasks = background_tasks(&broker, &background, &syncing);
+        tasks.push(background.spawn(strays::remove(broker.env.clone(), strays)));
         tasks.push(background.spawn(follow(Arc::clone(&broker), updates, background.clone())));
         let bound = bound.into_iter().map(|listening| listening.into_bound()).collect();
         let server = Server::start(Arc::clone(&broker), network.clone(), bound, limits);
@@ -317,7 +319,8 @@ impl Listening {
     }
 }
 
-async fn bind(env: &Env, config: &BrokerConfig) -> Result<Vec<Listening>, StartError> {
+/// Opens the listeners, on the loop that is going to accept.
+async fn bind(env: &Env, config: &BrokerConfig, on: &Loop) -> Result<Vec<Listening>, StartError> {
     let buffer = |bytes: i32| u32::try_from(bytes).ok();
     let options = SocketOptions {
         send_buffer: buffer(config.socket_send_buffer_bytes),
@@ -326,7 +329,9 @@ async fn bind(env: &Env, config: &BrokerConfig) -> Result<Vec<Listening>, StartE
     };
     let mut bound = Vec::new();
     for listener in &config.endpoints {
-        bound.push(bind_one(env, listener, options).await?);
+        let (env, listener) = (env.clone(), listener.clone());
+        let binding = on.spawn(async move { bind_one(&env, &listener, options).await });
+        bound.push(binding.await.expect("binding does not panic")?);
     }
     Ok(bound)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use klamm_log::{LogDir, TopicPartition};
 use tokio::sync::Notify;
@@ -56,7 +56,12 @@ pub(crate) struct DataDir {
     high_watermarks_moved: AtomicBool,
     /// Told when that becomes so.
     pub high_watermark_news: Notify,
-    hosted: Mutex<BTreeMap<TopicPartition, Arc<Partition>>>,
+    /// Owned by the topics; a partition knows its directory, so this must not own it.
+    hosted: Mutex<BTreeMap<TopicPartition, Weak<Partition>>>,
+    /// Partitions of deleted topics that still have their directories.
+    doomed: Mutex<BTreeMap<TopicPartition, usize>>,
+    /// Told when one of those has given its name up.
+    name_news: Notify,
 }
 
 impl DataDir {
@@ -69,6 +74,8 @@ impl DataDir {
             high_watermarks_moved: AtomicBool::new(false),
             high_watermark_news: Notify::new(),
             hosted: Mutex::default(),
+            doomed: Mutex::default(),
+            name_news: Notify::new(),
         }
     }
 
@@ -92,20 +99,63 @@ impl DataDir {
     /// Adds a partition that lies here.
     pub(crate) fn host(&self, partition: &Arc<Partition>) {
         let mut hosted = self.hosted.lock().expect("no panic while locked");
-        hosted.insert(partition.id().clone(), Arc::clone(partition));
+        hosted.insert(partition.id().clone(), Arc::downgrade(partition));
     }
 
-    /// Removes a partition, if it is this one.
+    /// Removes a partition whose topic is gone, if it is this one. Its name is taken until
+    /// [`DataDir::give_up_name`].
     pub(crate) fn unhost(&self, partition: &Arc<Partition>) {
         let mut hosted = self.hosted.lock().expect("no panic while locked");
-        if hosted.get(partition.id()).is_some_and(|known| Arc::ptr_eq(known, partition)) {
+        if hosted.get(partition.id()).is_some_and(|known| known.as_ptr() == Arc::as_ptr(partition))
+        {
             hosted.remove(partition.id());
         }
+        let mut doomed = self.doomed.lock().expect("no panic while locked");
+        *doomed.entry(partition.id().clone()).or_default() += 1;
+    }
+
+    /// The directory of a deleted partition has another name by now, or will never get one.
+    pub(crate) fn give_up_name(&self, id: &TopicPartition) {
+        let mut doomed = self.doomed.lock().expect("no panic while locked");
+        if let Some(count) = doomed.get_mut(id) {
+            *count -= 1;
+            if *count == 0 {
+                doomed.remove(id);
+            }
+        }
+        drop(doomed);
+        self.name_news.notify_waiters();
+    }
+
+    /// Waits until no deleted partition of that name has its directory any more.
+    pub(crate) async fn wait_for_name(&self, id: &TopicPartition) {
+        loop {
+            let news = self.name_news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            if !self.doomed.lock().expect("no panic while locked").contains_key(id) {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// Whether a partition of that name lies here.
+    pub(crate) fn hosts_name(&self, id: &TopicPartition) -> bool {
+        self.hosted.lock().expect("no panic while locked").contains_key(id)
+    }
+
+    /// Whether this is the partition that has its name here.
+    pub(crate) fn hosts(&self, partition: &Partition) -> bool {
+        let hosted = self.hosted.lock().expect("no panic while locked");
+        let known = hosted.get(partition.id());
+        known.is_some_and(|known| std::ptr::eq(known.as_ptr(), partition))
     }
 
     /// The partitions that lie here, by name and number.
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.hosted.lock().expect("no panic while locked").values().cloned().collect()
+        let hosted = self.hosted.lock().expect("no panic while locked");
+        hosted.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Number of partitions that lie here.

@@ -14,7 +14,9 @@ use crate::partition::Partition;
 /// Deletes a partition; readers that have its files open may go on until the delay is over.
 pub(crate) async fn run(env: Env, partition: Arc<Partition>, delay: Duration) {
     let id = partition.id().clone();
-    let renamed = match partition.delete().await {
+    let renamed = partition.delete().await;
+    partition.dir().give_up_name(&id);
+    let renamed = match renamed {
         Ok(renamed) => renamed,
         Err(error) => {
             warn!(partition = %id, "the log is not put aside: {error}");

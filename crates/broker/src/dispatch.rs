@@ -96,7 +96,7 @@ pub(crate) async fn dispatch(
 macro_rules! run {
     ($ctx:expr, $reply:expr, $reader:expr, $api:ident) => {{
         let mut reader = $reader;
-        let request = Message::decode_whole(&mut reader, $ctx.api_version);
+        let request = Message::decode_start(&mut reader, $ctx.api_version);
         drop(reader);
         match request {
             Ok(request) => finish(handlers::$api::handle($ctx, request).await, $reply),

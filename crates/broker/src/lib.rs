@@ -36,6 +36,7 @@ mod producer_ids;
 mod request;
 mod retention;
 mod server;
+mod strays;
 mod topic_name;
 mod waiters;
 

@@ -16,7 +16,7 @@ use klamm_env::Env;
 use klamm_env::threads::run_blocking;
 use klamm_log::{
     AppendError, LeaderAppend, Log, LogConfig, LogReader, Offline, OpenError, OpenLog, Origin,
-    RejectedRecord, SyncPoint, TopicPartition,
+    RejectedRecord, SyncPoint, TopicPartition, uuid_to_base64,
 };
 use klamm_protocol::ErrorCode;
 use tracing::{info, warn};
@@ -192,6 +192,8 @@ impl Partition {
         if let Some(reader) = self.reader.get() {
             return Ok(reader);
         }
+        // The directory may still be that of the topic that had the name before.
+        self.dir.wait_for_name(&self.id).await;
         let _one = self.opening.lock().await;
         if let Some(reader) = self.reader.get() {
             return Ok(reader);
@@ -204,7 +206,9 @@ impl Partition {
             state.config.clone()
         };
         let open = self.open_log(config);
-        let opened = run_blocking(&*self.env.threads, move || open_log(open)).await;
+        // Only who has the name now may put aside what it finds there.
+        let stray = self.dir.hosts(self).then(|| self.env.random.uuid());
+        let opened = run_blocking(&*self.env.threads, move || open_or_put_aside(open, stray)).await;
         let log = opened.map_err(|error| {
             warn!(partition = %self.id, "the log cannot be opened: {error}");
             ErrorCode::KafkaStorageError
@@ -513,6 +517,21 @@ impl Partition {
     /// Runs `work` on the open log, under the lock.
     pub(crate) fn with_log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> Option<T> {
         self.lock().log.as_mut().map(work)
+    }
+}
+
+/// Opens a log. Where the directory is that of another topic, whose deletion a crash cut short, that
+/// one is put aside under the name `stray` (R28).
+fn open_or_put_aside(open: OpenLog, stray: Option<Uuid>) -> Result<Log, OpenError> {
+    let again = open.clone();
+    match (open_log(open), stray) {
+        (Err(OpenError::OtherTopic { found, .. }), Some(unique)) => {
+            let OpenLog { dir, partition, topic_id, .. } = &again;
+            warn!(%partition, topic = %uuid_to_base64(found), "an older topic's log is put aside");
+            dir.put_aside(partition, Some(*topic_id), unique)?;
+            open_log(again)
+        }
+        (opened, _) => opened,
     }
 }
 

@@ -351,6 +351,7 @@ impl Segment {
             return Ok(Some(slice));
         }
         let resume = self.resume_at(first_end, limit, upper_bound)?;
+        slice.end = resume;
         let mut scan = HeaderScan::new(&self.file, resume, size);
         while let Some((position, header)) = scan.next()? {
             let end = position + header.size() as u64;

@@ -1,0 +1,11 @@
+//! A broker on loopback, asked over the wire by the protocol crate alone.
+#![expect(clippy::disallowed_methods, reason = "tests block and read real clocks")]
+
+mod broker;
+mod connections;
+mod fetching;
+mod lifecycle;
+mod offsets;
+mod producing;
+mod sessions;
+mod socket;
