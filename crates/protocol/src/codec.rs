@@ -136,12 +136,20 @@ pub trait Message: Decode + Encode + Default {
         (Self::VERSION_MIN..=Self::VERSION_MAX).contains(&version)
     }
 
-    /// Reads a message from a reader that stands at its start and ends with it.
-    fn decode_whole(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+    /// Reads a message from a reader that stands at its start; what follows it is left unread.
+    ///
+    /// So a broker reads requests, as Kafka does: librdkafka 2.16 sends three bytes too many with a
+    /// Metadata request for all topics.
+    fn decode_start(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
         if !Self::has_version(version) {
             return Err(DecodeError::UnsupportedVersion { message: Self::NAME, version });
         }
-        let message = Self::decode(r, version)?;
+        Self::decode(r, version)
+    }
+
+    /// Reads a message from a reader that stands at its start and ends with it.
+    fn decode_whole(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        let message = Self::decode_start(r, version)?;
         r.finish()?;
         Ok(message)
     }

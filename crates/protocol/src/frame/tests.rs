@@ -71,15 +71,18 @@ fn a_response_frame_reads_as_it_was_written() {
 }
 
 #[test]
-fn bytes_after_a_body_are_refused() {
+fn bytes_after_a_body_are_refused_where_it_must_be_whole() {
     let body = HeartbeatRequest::default();
     let mut frame = BytesMut::from(
         &without_len(encode_request(&header(ApiKey::Heartbeat, 4), &body).expect("encodes"))[..],
     );
     frame.put_u8(0);
-    let (_, mut r) = decode_request(frame.freeze()).expect("the header is whole");
+    let frame = frame.freeze();
+    let (_, mut r) = decode_request(frame.clone()).expect("the header is whole");
     let read = HeartbeatRequest::decode_whole(&mut r, 4);
     assert_eq!(read, Err(DecodeError::TrailingBytes { count: 1 }));
+    let (_, mut r) = decode_request(frame).expect("the header is whole");
+    assert_eq!(HeartbeatRequest::decode_start(&mut r, 4), Ok(body), "a broker does not mind");
 }
 
 fn fetch_response(lens: &[u32]) -> FetchResponse {
