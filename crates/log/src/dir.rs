@@ -15,6 +15,7 @@ use crate::files::Place;
 use crate::names::{TopicPartition, uuid_from_base64, uuid_to_base64};
 use crate::properties::Properties;
 use crate::recovery::read_topic_id;
+use crate::room::Room;
 
 const LOCK: &str = ".lock";
 const META: &str = "meta.properties";
@@ -97,6 +98,7 @@ pub struct LogDir {
     found: FoundDir,
     boot_id: String,
     volume: Arc<dyn Volume>,
+    room: Room,
     partitions: Vec<TopicPartition>,
     others: Vec<String>,
     checkpoints: Mutex<Checkpoints>,
@@ -118,9 +120,13 @@ impl LogDir {
         let io = |error| LogDirError::Io { path: path.display().to_string(), error };
         if files.metadata(path).map_err(io)?.is_none() {
             files.create_dir_all(path).map_err(io)?;
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                files.sync_dir(parent).map_err(io)?;
-            }
+        }
+        // A process that was killed may have made the directory and not synced its name.
+        let is_new = files.metadata(&path.join(META)).map_err(io)?.is_none();
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty())
+            && is_new
+        {
+            files.sync_dir(parent).map_err(io)?;
         }
         let Some(lock) = files.lock(&path.join(LOCK)).map_err(io)? else {
             return Err(LogDirError::InUse { path: path.display().to_string() });
@@ -141,6 +147,7 @@ impl LogDir {
             found,
             boot_id,
             volume,
+            room: Room::default(),
             partitions,
             others,
             checkpoints: Mutex::new(checkpoints),
@@ -278,6 +285,11 @@ impl LogDir {
     /// As [`Volume::space`].
     pub fn space(&self) -> io::Result<Space> {
         self.volume.space()
+    }
+
+    /// Whether `bytes` more may be appended here: ends before the disk is full.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.room.take(bytes, &*self.volume)
     }
 
     /// The first I/O error of this process here.
@@ -500,7 +512,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn text(&self, name: &str) -> Result<Option<String>, LogDirError> {
         read_text(self.files, &self.path.join(name)).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => self.damaged(name, &error.to_string()),
+            io::ErrorKind::InvalidData => {
+                let reason = error.to_string();
+                let path = format!("{}: ", self.path.join(name).display());
+                self.damaged(name, reason.strip_prefix(&path).unwrap_or(&reason))
+            }
             _ => LogDirError::Io { path: self.path.display().to_string(), error },
         })
     }
@@ -513,10 +529,13 @@ impl Reader<'_> {
     /// Checkpoints are replaced as a whole, so a damaged one was not written by us; without it
     /// more is read than need be, but nothing is trusted that should not be.
     fn offsets(&self, name: &str) -> Result<BTreeMap<TopicPartition, i64>, LogDirError> {
-        let Some(text) = self.text(name)? else {
-            return Ok(BTreeMap::new());
+        let text = match self.text(name) {
+            Ok(None) => return Ok(BTreeMap::new()),
+            Ok(text) => text,
+            Err(LogDirError::Damaged { .. }) => None,
+            Err(error) => return Err(error),
         };
-        Ok(decode_offsets(&text).unwrap_or_else(|| {
+        Ok(text.as_deref().and_then(decode_offsets).unwrap_or_else(|| {
             tracing::warn!(dir = %self.path.display(), name, "damaged checkpoint is ignored");
             BTreeMap::new()
         }))

@@ -160,8 +160,9 @@ impl AppendError {
 /// Damage is told apart from a whole batch that breaks a rule, as Apache Kafka does.
 fn batch_code(error: &BatchError) -> ErrorCode {
     match error {
-        BatchError::OldMagic { .. }
-        | BatchError::UnknownMagic { .. }
+        BatchError::HeaderTruncated { .. }
+        | BatchError::Truncated { .. }
+        | BatchError::OldMagic { .. }
         | BatchError::NegativeCount { .. }
         | BatchError::NegativeOffsetDelta { .. }
         | BatchError::CountAboveOffsets { .. }
@@ -171,9 +172,8 @@ fn batch_code(error: &BatchError) -> ErrorCode {
         | BatchError::BaseOffsetNotZero { .. }
         | BatchError::Control
         | BatchError::SequenceMissing { .. } => ErrorCode::InvalidRecord,
-        BatchError::HeaderTruncated { .. }
+        BatchError::UnknownMagic { .. }
         | BatchError::LengthTooSmall { .. }
-        | BatchError::Truncated { .. }
         | BatchError::CrcMismatch { .. }
         | BatchError::UnknownCodec(_) => ErrorCode::CorruptMessage,
     }

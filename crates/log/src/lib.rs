@@ -28,6 +28,7 @@ mod producers;
 mod properties;
 mod reader;
 mod recovery;
+mod room;
 mod segment;
 mod snapshot;
 mod validate;

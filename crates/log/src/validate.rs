@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use klamm_protocol::compression::BATCH_DECOMPRESSED_BYTES_MAX;
 use klamm_protocol::records::{
-    ATTRIBUTES_OFFSET, BatchHeader, CRC_OFFSET, HEADER_LEN, MAX_TIMESTAMP_OFFSET, NO_TIMESTAMP,
-    Record, Records, TimestampType, validate_header, validate_stored,
+    ATTRIBUTES_OFFSET, BatchError, BatchHeader, CRC_OFFSET, HEADER_LEN, MAX_TIMESTAMP_OFFSET,
+    NO_TIMESTAMP, Record, Records, TimestampType, validate_header, validate_stored,
 };
 
 use crate::config::{LogConfig, RecordValidation};
@@ -29,6 +29,9 @@ pub(crate) fn validate_produced(
     // Sizes come first: a CRC over what is refused anyway is wasted.
     let header = BatchHeader::parse(records)?;
     let (size, max) = (header.size(), rules.config.max_message_bytes);
+    if records.len() < size {
+        return Err(BatchError::Truncated { size, bytes: records.len() }.into());
+    }
     if size as u64 > u64::from(max) {
         return Err(AppendError::TooLarge { size, max });
     }

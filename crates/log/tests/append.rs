@@ -107,8 +107,8 @@ fn damaged_batches_are_refused() {
     assert_eq!(code(append(&mut log, wrong_crc)), ErrorCode::CorruptMessage);
     let mut short = batch(&["a"]);
     short.pop();
-    assert_eq!(code(append(&mut log, short)), ErrorCode::CorruptMessage);
-    assert_eq!(code(append(&mut log, Vec::new())), ErrorCode::CorruptMessage);
+    assert_eq!(code(append(&mut log, short)), ErrorCode::InvalidRecord);
+    assert_eq!(code(append(&mut log, Vec::new())), ErrorCode::InvalidRecord);
     let mut two = batch(&["a"]);
     two.extend(batch(&["b"]));
     assert_eq!(code(append(&mut log, two)), ErrorCode::InvalidRecord);

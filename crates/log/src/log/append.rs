@@ -163,6 +163,9 @@ impl Log {
         if records.len() as u64 > u64::from(max) {
             return Err(AppendError::LargerThanSegment { size: records.len(), max });
         }
+        if !self.dir.has_room(records.len() as u64) {
+            return Err(AppendError::DiskFull);
+        }
         if self.must_roll(records.len() as u64, headers, now_ms) {
             self.roll(first.base_offset.min(self.next_offset), now_ms)?;
         }
