@@ -1,5 +1,7 @@
 //! How members go: by leaving, by silence, by not syncing.
 
+use klamm_coordinator::GroupConfig;
+
 use crate::script::{As, Script};
 
 #[test]
@@ -165,4 +167,45 @@ fn a_zero_rebalance_timeout_does_not_spin() {
     script.join(As { name: "b", version: 3, rebalance_ms: 0, ..As::default() });
     script.pass(30_000);
     assert_eq!(script.parked(), Vec::<&str>::new());
+}
+
+#[test]
+fn a_newcomer_whose_join_waits_too_long_is_given_up() {
+    let mut script = Script::new();
+    let rebalance_ms = 600_000;
+    script.join(As { name: "a", version: 3, rebalance_ms, ..As::default() });
+    script.pass(3_000);
+    script.sync("a", "a#1", 1, &[("a#1", "0")]);
+    script.join(As { name: "b", version: 3, rebalance_ms, ..As::default() });
+    script.forget_trace();
+    for _ in 0..40 {
+        script.pass(7_500);
+        script.heartbeat("a", "a#1", None, 1);
+    }
+    assert_eq!(script.parked(), Vec::<&str>::new());
+    script.forget_trace();
+    script.join(As { name: "a", member: "a#1", rebalance_ms, ..As::default() });
+    script.expect("a <- join a#1 generation 2 leader a#1 [a#1]");
+}
+
+#[test]
+fn an_initial_delay_that_ended_early_does_not_stretch_the_next_rebalance() {
+    let config = GroupConfig { initial_rebalance_delay_ms: 20_000, ..GroupConfig::default() };
+    let mut script = Script::with(config);
+    let session_ms = 100_000;
+    script.join(As { name: "a", version: 3, session_ms, ..As::default() });
+    script.join(As { name: "b", version: 3, session_ms, ..As::default() });
+    script.join(As { name: "c", ..As::default() });
+    script.forget_trace();
+    script.pass(10_000);
+    script.expect(
+        "a <- join a#1 generation 1 leader a#1 [a#1, b#2]
+         b <- join b#2 generation 1 leader a#1 []",
+    );
+    script.sync("a", "a#1", 1, &[]);
+    script.sync("b", "b#2", 1, &[]);
+    script.join(As { name: "a", member: "a#1", session_ms, ..As::default() });
+    script.forget_trace();
+    script.pass(60_000);
+    script.expect("a <- join a#1 generation 2 leader a#1 [a#1]");
 }
