@@ -296,9 +296,19 @@ async fn hazard_27_a_second_process_waits_until_the_id_is_free() {
     let last = last_registration(&*other, 1).await.unwrap().unwrap();
     let epoch = next_epoch(Some(&last.value), uuid::Uuid::from_u128(5), Restart::Clean);
     let second = registration(epoch, Some(last.version));
-    let session = broker.tree.session();
-    let (registered, ()) = tokio::join!(register(&*other, &second), broker.home.expire(session));
-    registered.unwrap();
+    let waits = tokio::spawn({
+        let other = Arc::clone(&other);
+        async move { register(&*other, &second).await }
+    });
+    // Enough turns for everything that does not wait for the first one's end.
+    for n in 0..20 {
+        let path = format!("/turn{n}");
+        other.create(&path, "".into(), CreateMode::Persistent).await.unwrap();
+    }
+    let holder = other.get("/brokers/ids/1").await.unwrap();
+    assert_eq!(holder.stat.owner, Some(broker.tree.session()));
+    broker.home.expire(broker.tree.session()).await;
+    waits.await.unwrap().unwrap();
     let node = other.get("/brokers/ids/1").await.unwrap();
     assert_eq!(node.stat.owner, Some(other.session()));
 }

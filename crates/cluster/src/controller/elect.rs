@@ -147,11 +147,18 @@ pub(crate) fn effective_min_isr(
 }
 
 /// The flush class that a topic's own settings ask for.
-pub(crate) fn flush_setting(image: &Image, topic: &str) -> Option<FlushClass> {
+fn flush_setting(image: &Image, topic: &str) -> Option<FlushClass> {
     parse_flush(image.topic_config(topic).get(FLUSH_CONFIG)?)
 }
 
-pub(crate) fn parse_flush(value: &str) -> Option<FlushClass> {
+/// The flush class of a new topic: its own setting, else that of all brokers, which says nothing
+/// about topics that are there already (R18c).
+pub(crate) fn flush_of_new(image: &Image, topic: &str, context: &Context) -> FlushClass {
+    let set = setting(image, topic, FLUSH_CONFIG).and_then(|value| parse_flush(value));
+    set.unwrap_or(context.defaults.flush)
+}
+
+fn parse_flush(value: &str) -> Option<FlushClass> {
     match value.trim() {
         "acked" => Some(FlushClass::Acked),
         "os" => Some(FlushClass::Os),

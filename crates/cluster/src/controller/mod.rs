@@ -3,8 +3,9 @@
 //! Pure: [`reconcile`] and the functions for requests ([`topics`], [`configs`], [`producer_ids`]) take
 //! an image and return [`Write`]s. They look at what *is*, never at what happened, and decide nothing
 //! where nothing is to be done; from any prefix of their writes they reach the same end (R11). The
-//! shell is [`runtime`]: election, fencing, the queue of requests.
+//! shell, begun by [`start`], stands for election, fences what is written and takes requests.
 
+mod candidate;
 pub mod configs;
 pub mod elect;
 mod handle;
@@ -12,17 +13,17 @@ pub mod placement;
 pub mod producer_ids;
 pub mod reconcile;
 mod requests;
-pub mod runtime;
+mod runtime;
 pub mod topics;
 mod write;
 
 use klamm_protocol::ErrorCode;
 use thiserror::Error;
 
+pub use candidate::{ControllerSettings, start};
 pub use configs::{ConfigAlteration, ConfigChange, ConfigEdit, ConfigRules, EditOp};
 pub use handle::{ControllerHandle, ControllerState};
 pub use reconcile::{Scope, reconcile};
-pub use runtime::{ControllerSettings, start};
 pub use topics::{CreatedTopic, MorePartitions, NewTopic, TopicDefaults, TopicRef};
 pub use write::{Reason, Write};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::elect::{check_registration, first_state, flush_setting, settle};
+use super::elect::{check_registration, first_state, flush_of_new, settle};
 use super::{Context, Reason, Write};
 use crate::image::{Image, Topic};
 use crate::nodes::topic::Assignment;
@@ -83,7 +83,7 @@ fn complete(
     assignment: &Assignment,
     context: &Context,
 ) -> Option<Write> {
-    let flush = flush_setting(image, &topic.name).unwrap_or(context.defaults.flush);
+    let flush = flush_of_new(image, &topic.name, context);
     let state = first_state(image, &topic.name, assignment, flush, context)?;
     let path = NodeKey::Partition(topic.id, index).path();
     let mut write = Write::new(Reason::Repair, vec![Op::create(path, encode(&state))]);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use klamm_protocol::ErrorCode;
 use uuid::Uuid;
 
+use super::candidate::Ended;
 use super::configs::alter;
 use super::handle::{Outcome, Request};
 use super::producer_ids::allocate;
-use super::runtime::{Commit, Controller, Ended};
+use super::runtime::{Commit, Controller};
 use super::topics::{create_partitions, create_topic, delete_topic};
 use super::{
     Context, CreatedTopic, MorePartitions, NewTopic, Reason, Refusal, TopicDefaults, TopicRef,

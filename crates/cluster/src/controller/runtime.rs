@@ -1,218 +1,25 @@
-//! The controller's shell: election (R7), first read (R9), fenced writes (R8), resignation (R10).
+//! An elected controller: first read (R9), fenced writes (R8), resignation (R10).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use klamm_env::{Loop, Random};
+use klamm_env::Random;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::handle::{REQUESTS_MAX, Request};
+use super::candidate::{Candidate, ControllerSettings, Ended, Office};
+use super::handle::Request;
 use super::write::join;
-use super::{
-    ConfigRules, Context, ControllerHandle, ControllerState, PartitionDefaults, Reason, Scope,
-    Write, reconcile,
-};
-use crate::image::{Changes, ImageError, ImageReader};
-use crate::nodes::controller::{ControllerEpochNode, ControllerNode};
-use crate::nodes::{NodeKey, Versioned, decode, encode};
-use crate::tree::{Op, OpResult, SessionState, Tree, TreeError};
+use super::{Context, Reason, Scope, Write, reconcile};
+use crate::image::{Changes, ImageReader};
+use crate::nodes::NodeKey;
+use crate::nodes::config::{ConfigKind, ConfigResource};
+use crate::tree::{Op, SessionState, Tree, TreeError};
 
 /// Times that one decision is made again after another writer came first.
 const TRIES_MAX: usize = 8;
-
-/// What a controller needs to know besides the tree.
-#[derive(Clone)]
-pub struct ControllerSettings {
-    /// The broker.
-    pub broker_id: i32,
-    /// Its registration.
-    pub broker_epoch: i64,
-    /// The static settings behind the dynamic ones.
-    pub defaults: PartitionDefaults,
-    /// The table of settings.
-    pub rules: Arc<dyn ConfigRules>,
-    /// How long a deleted topic stays in the tree, so that brokers see its mark (R28).
-    pub purge_delay: Duration,
-}
-
-/// Stands for election on `on`, and decides once elected, for as long as the session lives.
-pub fn start(
-    tree: Arc<dyn Tree>,
-    settings: ControllerSettings,
-    random: Arc<dyn Random>,
-    on: &Loop,
-) -> ControllerHandle {
-    let (requests, queue) = mpsc::channel(REQUESTS_MAX);
-    let (state, states) = watch::channel(ControllerState::Electing);
-    let candidate = Candidate { session: tree.state(), tree, settings, random, queue, state };
-    on.spawn(candidate.run());
-    ControllerHandle { requests, state: states }
-}
-
-/// Why a controller ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// Another one was elected, or may have been: stand again.
-    Moved,
-    /// The session is over.
-    Session,
-    /// It was asked to.
-    Resigned,
-}
-
-impl From<TreeError> for Ended {
-    fn from(error: TreeError) -> Ended {
-        warn!(%error, "the controller cannot go on");
-        Ended::Session
-    }
-}
-
-impl From<ImageError> for Ended {
-    fn from(error: ImageError) -> Ended {
-        warn!(%error, "the controller cannot read the tree");
-        Ended::Session
-    }
-}
-
-/// A broker that stands for election.
-struct Candidate {
-    tree: Arc<dyn Tree>,
-    session: watch::Receiver<SessionState>,
-    settings: ControllerSettings,
-    random: Arc<dyn Random>,
-    queue: mpsc::Receiver<Request>,
-    state: watch::Sender<ControllerState>,
-}
-
-/// The office, held.
-struct Office {
-    node: ControllerNode,
-    epoch: Versioned<ControllerEpochNode>,
-}
-
-impl Candidate {
-    async fn run(mut self) {
-        loop {
-            let ended = match self.get_elected().await {
-                Ok(office) => self.hold(office).await,
-                Err(ended) => ended,
-            };
-            match ended {
-                Ended::Moved => {
-                    warn!("another controller was elected");
-                    self.state.send_replace(ControllerState::Electing);
-                }
-                Ended::Session | Ended::Resigned => break,
-            }
-        }
-        self.state.send_replace(ControllerState::Stopped);
-    }
-
-    async fn hold(&mut self, office: Office) -> Ended {
-        let epoch = office.epoch.epoch;
-        info!(epoch, broker = office.node.broker_id, "elected controller");
-        let mut controller = match Controller::take_up(self, office).await {
-            Ok(controller) => controller,
-            Err(ended) => return ended,
-        };
-        let ended = match controller.put_in_order().await {
-            Ok(()) => {
-                self.state.send_replace(ControllerState::Active { epoch });
-                controller.serve(&mut self.queue, &mut self.session).await
-            }
-            Err(ended) => ended,
-        };
-        if matches!(ended, Ended::Resigned) {
-            controller.leave().await;
-        }
-        ended
-    }
-
-    async fn get_elected(&mut self) -> Result<Office, Ended> {
-        let path = NodeKey::Controller.path();
-        let tree = Arc::clone(&self.tree);
-        let mut watcher = tree.watch(&[&path]).await?;
-        loop {
-            if *self.session.borrow() == SessionState::Expired {
-                return Err(Ended::Session);
-            }
-            match tree.find(&path).await? {
-                None => {
-                    if let Some(office) = self.try_election().await? {
-                        return Ok(office);
-                    }
-                }
-                Some(node) => {
-                    let holder = decode::<ControllerNode>(&path, &node.data);
-                    let controller = holder.map_or(-1, |holder| holder.broker_id);
-                    self.state.send_replace(ControllerState::Standby { controller });
-                    tokio::select! {
-                        event = watcher.next() => event.map(|_| ()).ok_or(Ended::Session)?,
-                        request = self.queue.recv() => refuse(request)?,
-                    }
-                }
-            }
-        }
-    }
-
-    /// R7: the office and its next epoch in one step; an unclear answer is settled by the nonce.
-    async fn try_election(&self) -> Result<Option<Office>, Ended> {
-        let path = NodeKey::ControllerEpoch.path();
-        let before = self.tree.get(&path).await?;
-        let last: ControllerEpochNode =
-            decode(&path, &before.data).map_err(|error| Ended::from(ImageError::from(error)))?;
-        let epoch = ControllerEpochNode { epoch: last.epoch + 1 };
-        let node = ControllerNode {
-            broker_id: self.settings.broker_id,
-            broker_epoch: self.settings.broker_epoch,
-            nonce: self.random.u64(),
-        };
-        let ops = vec![
-            Op::create_ephemeral(NodeKey::Controller.path(), encode(&node)),
-            Op::set(&path, encode(&epoch), before.stat.version),
-        ];
-        match self.tree.multi(ops).await.as_deref() {
-            Ok([_, OpResult::Set(stat)]) => {
-                let epoch = Versioned { value: epoch, version: stat.version };
-                Ok(Some(Office { node, epoch }))
-            }
-            Ok(other) => panic!("an election was answered by {other:?}"),
-            Err(failed) if failed.error.is_unclear() => self.find_office(node).await,
-            Err(failed) if failed.error.is_conflict() => Ok(None),
-            Err(failed) => Err(failed.error.clone().into()),
-        }
-    }
-
-    async fn find_office(&self, node: ControllerNode) -> Result<Option<Office>, Ended> {
-        let found = self.tree.find(&NodeKey::Controller.path()).await?;
-        let found =
-            found.and_then(|found| decode::<ControllerNode>("/controller", &found.data).ok());
-        if found.as_ref() != Some(&node) {
-            return Ok(None);
-        }
-        let path = NodeKey::ControllerEpoch.path();
-        let epoch = self.tree.get(&path).await?;
-        let value =
-            decode(&path, &epoch.data).map_err(|error| Ended::from(ImageError::from(error)))?;
-        Ok(Some(Office { node, epoch: Versioned { value, version: epoch.stat.version } }))
-    }
-}
-
-fn refuse(request: Option<Request>) -> Result<(), Ended> {
-    match request {
-        // Dropping the reply refuses every item.
-        Some(Request::Resign(reply)) => {
-            let _ = reply.send(());
-            Err(Ended::Resigned)
-        }
-        Some(_) => Ok(()),
-        None => Err(Ended::Resigned),
-    }
-}
 
 /// An elected controller.
 pub(super) struct Controller {
@@ -238,7 +45,10 @@ pub(super) enum Commit {
 
 impl Controller {
     /// R9: the first read comes after the controller's own epoch write, in the same session.
-    async fn take_up(candidate: &Candidate, office: Office) -> Result<Controller, Ended> {
+    pub(super) async fn take_up(
+        candidate: &Candidate,
+        office: Office,
+    ) -> Result<Controller, Ended> {
         let reader = ImageReader::load(Arc::clone(&candidate.tree)).await?;
         let standing = reader.image().controller_epoch_node();
         if standing.map(|node| node.version) != Some(office.epoch.version) {
@@ -256,12 +66,12 @@ impl Controller {
     }
 
     /// Decides for everything once; elections after a restart leave as one batch.
-    async fn put_in_order(&mut self) -> Result<(), Ended> {
+    pub(super) async fn put_in_order(&mut self) -> Result<(), Ended> {
         self.note_deletions(&Changes { everything: true, ..Changes::default() });
         self.reconcile(&Scope::All).await
     }
 
-    async fn serve(
+    pub(super) async fn serve(
         &mut self,
         queue: &mut mpsc::Receiver<Request>,
         session: &mut watch::Receiver<SessionState>,
@@ -307,9 +117,7 @@ impl Controller {
     }
 
     fn scope(&self, changes: Changes) -> Scope {
-        let cluster_wide = |resource: &crate::nodes::config::ConfigResource| {
-            resource.kind != crate::nodes::config::ConfigKind::Topic
-        };
+        let cluster_wide = |resource: &ConfigResource| resource.kind != ConfigKind::Topic;
         if changes.everything || changes.brokers || changes.configs.iter().any(cluster_wide) {
             return Scope::All;
         }
@@ -423,7 +231,7 @@ impl Controller {
     }
 
     /// Gives the office up, if it is still this controller's.
-    async fn leave(&self) {
+    pub(super) async fn leave(&self) {
         let image = self.reader.image();
         let Some(node) = image.controller_node().filter(|node| node.value == self.office.node)
         else {

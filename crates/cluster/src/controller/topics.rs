@@ -6,9 +6,9 @@ use klamm_protocol::ErrorCode;
 use uuid::Uuid;
 
 use super::configs::{ConfigRules, check_all};
-use super::elect::{check_registration, first_state, flush_setting, parse_flush};
+use super::elect::{check_registration, first_state, flush_of_new};
 use super::placement::{place, places};
-use super::{Context, FLUSH_CONFIG, Reason, Refusal, Write};
+use super::{Context, Reason, Refusal, Write};
 use crate::image::{Image, Topic};
 use crate::nodes::config::{ConfigNode, ConfigResource};
 use crate::nodes::topic::{AssignNode, Assignment, FlushClass, NameNode, REPLICAS_MAX, TopicNode};
@@ -105,8 +105,7 @@ pub fn create_topic(
     // The first states take their min_isr from the settings that come with the topic.
     let settings = settings_op(image, topic);
     shown.preview(settings.as_slice()).map_err(internal)?;
-    let flush = topic.configs.get(FLUSH_CONFIG).and_then(|value| parse_flush(value));
-    let flush = flush.unwrap_or(context.defaults.flush);
+    let flush = flush_of_new(&shown, &topic.name, context);
     writes.extend(make_partitions(&shown, &topic.name, id, 0, &assignments, flush, context)?);
     let mut last: Vec<Op> = settings.into_iter().collect();
     last.push(Op::create(
@@ -225,7 +224,7 @@ fn check_count(partitions: i32) -> Result<usize, Refusal> {
         let message = format!(
             "{partitions} partitions at once are more than the {NEW_PARTITIONS_MAX} allowed."
         );
-        return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
+        return Err(Refusal::new(ErrorCode::PolicyViolation, message));
     }
     Ok(count)
 }
@@ -380,7 +379,7 @@ fn flush_of(image: &Image, topic: &Topic, context: &Context) -> FlushClass {
         FlushClass::Os => FlushClass::Os,
         FlushClass::Syncing | FlushClass::Acked => FlushClass::Acked,
     });
-    first.or_else(|| flush_setting(image, &topic.name)).unwrap_or(context.defaults.flush)
+    first.unwrap_or_else(|| flush_of_new(image, &topic.name, context))
 }
 
 fn unknown_topic(name: &str) -> Refusal {

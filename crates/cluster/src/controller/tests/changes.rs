@@ -67,7 +67,7 @@ fn refusals_name_what_was_asked_and_what_there_is() {
         (new_topic("a b", 1, 1), ErrorCode::InvalidTopicException, &["a b"]),
         (new_topic("x", 0, 1), ErrorCode::InvalidPartitions, &["0"]),
         (new_topic("x", -2, 1), ErrorCode::InvalidPartitions, &["-2"]),
-        (new_topic("x", 10_001, 1), ErrorCode::InvalidPartitions, &["10001", "10000"]),
+        (new_topic("x", 10_001, 1), ErrorCode::PolicyViolation, &["10001", "10000"]),
         (new_topic("x", 1, 0), ErrorCode::InvalidReplicationFactor, &["0"]),
         (new_topic("x", 1, 3), ErrorCode::InvalidReplicationFactor, &["3", "1"]),
     ] {

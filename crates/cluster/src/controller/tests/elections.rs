@@ -258,6 +258,19 @@ fn lowering_min_isr_clears_the_elr_and_waits_for_a_leader() {
 }
 
 #[test]
+fn lowering_min_isr_clears_the_elr_even_while_the_isr_is_smaller() {
+    let mut world = World::with_brokers(3);
+    world.topic(&[1, 2, 3], &[("min.insync.replicas", "3")]);
+    world.edit(|state| {
+        state.isr.retain(|member| member.id == 1);
+        state.elr = vec![Member { id: 2, epoch: 1 }, Member { id: 3, epoch: 1 }];
+    });
+    world.configure(ConfigResource::topic("t"), &[("min.insync.replicas", "2")]);
+    world.settle();
+    assert_eq!(world.show(), "1@0 isr 1:1", "an ELR member may not have seen what one acks now");
+}
+
+#[test]
 fn hazard_97_every_change_of_the_flush_class_is_a_new_leader_epoch() {
     let mut world = World::with_brokers(2);
     world.topic(&[1, 2], OS);

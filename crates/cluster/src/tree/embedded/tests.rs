@@ -1,6 +1,8 @@
 //! The embedded home: conformance, and what crashes may do to its files.
 #![expect(clippy::disallowed_methods, reason = "the tests damage files by hand")]
 
+mod disk;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +14,8 @@ use super::EmbeddedHome;
 use super::store::{Store, StoreError};
 use crate::conformance::{CASES, Fault, Report, Subject, run_all};
 use crate::tree::state::{Change, TreeState};
-use crate::tree::{CreateMode, Home, Op, SessionId, Tree};
+use crate::tree::{CreateMode, Home, Op, SessionId, SessionState, Tree, TreeError};
+use disk::{Disk, Failure};
 
 struct Embedded {
     env: Env,
@@ -269,4 +272,62 @@ async fn writes_that_wait_share_a_sync() {
     let frames = bytes.windows(4).filter(|window| *window == b"\xffKJ\x01").count();
     assert!(frames <= 10, "{frames} commits for 100 writes at once");
     assert_eq!(tree.get("/n").await.unwrap().stat.version, 100);
+}
+
+#[tokio::test]
+async fn the_first_commit_costs_three_syncs_and_every_other_one_and_none_is_answered_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (env, disk) = Disk::new();
+    let home = open(&env, dir.path()).await.unwrap();
+    let tree = home.connect().await.unwrap();
+    assert_eq!(disk.take_log(), [] as [&str; 0], "an empty tree writes nothing");
+    tree.create("/a", Bytes::new(), CreateMode::Persistent).await.unwrap();
+    assert_eq!(disk.take_log(), ["write", "sync", "sync dir tree", "sync parent"]);
+    tree.set("/a", Bytes::new(), None).await.unwrap();
+    assert_eq!(disk.take_log(), ["write", "sync"]);
+    tree.create("/e", Bytes::new(), CreateMode::Ephemeral).await.unwrap();
+    tree.multi(vec![Op::check("/a", 1)]).await.unwrap();
+    assert_eq!(disk.take_log(), [] as [&str; 0], "nothing that outlives the process changed");
+    tree.close().await;
+    open(&env, dir.path()).await.unwrap();
+    assert_eq!(disk.take_log(), ["sync"], "what is kept is durable before it is believed");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_the_change_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (env, disk) = Disk::new();
+    let home = open(&env, dir.path()).await.unwrap();
+    let tree = home.connect().await.unwrap();
+    tree.create("/a", Bytes::new(), CreateMode::Persistent).await.unwrap();
+    disk.fail(Failure::Full);
+    let refused = tree.set("/a", Bytes::from_static(b"x"), None).await.unwrap_err();
+    assert_eq!(refused, TreeError::StorageFull);
+    assert_eq!(tree.get("/a").await.unwrap().stat.version, 0);
+    tree.create("/e", Bytes::new(), CreateMode::Ephemeral).await.unwrap();
+    disk.fail(Failure::None);
+    tree.set("/a", Bytes::from_static(b"y"), Some(0)).await.unwrap();
+    tree.close().await;
+    let again = open(&env, dir.path()).await.unwrap().connect().await.unwrap();
+    assert_eq!(again.get("/a").await.unwrap().data, "y");
+}
+
+#[tokio::test]
+async fn hazard_43_after_a_failed_sync_nothing_is_believed_any_more() {
+    for failure in [Failure::Write, Failure::Sync] {
+        let dir = tempfile::tempdir().unwrap();
+        let (env, disk) = Disk::new();
+        let home = open(&env, dir.path()).await.unwrap();
+        let tree = home.connect().await.unwrap();
+        tree.create("/a", Bytes::new(), CreateMode::Persistent).await.unwrap();
+        let mut watcher = tree.watch(&["/a"]).await.unwrap();
+        disk.fail(failure);
+        let unclear = tree.set("/a", Bytes::new(), None).await.unwrap_err();
+        assert!(unclear.is_unclear(), "{failure:?}: {unclear}");
+        disk.fail(Failure::None);
+        assert_eq!(*tree.state().borrow(), SessionState::Expired);
+        assert_eq!(watcher.next().await, None);
+        assert_eq!(tree.get("/a").await, Err(TreeError::SessionExpired));
+        assert!(home.connect().await.is_err(), "no second try on that disk");
+    }
 }
