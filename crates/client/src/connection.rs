@@ -237,6 +237,7 @@ impl Driver {
     ) {
         let (reader, writer) = tokio::io::split(stream);
         let ended = tokio::select! {
+            biased;
             written = self.write_all(writer, queue) => written,
             read = self.read_all(reader) => read,
             () = give_up.notified() => Err(io::Error::other("an answer was late")),

@@ -353,8 +353,9 @@ impl Consumer {
             Timer,
         }
         let woken = tokio::select! {
-            Some(done) = fetches.next() => Woken::Fetched(done),
+            biased;
             event = group_event => Woken::Group(event),
+            Some(done) = fetches.next() => Woken::Fetched(done),
             () = tokio::time::sleep_until(wake) => Woken::Timer,
         };
         match woken {
@@ -470,11 +471,15 @@ impl Consumer {
     pub async fn close(mut self) -> Result<(), ClientError> {
         let commits = self.config.group.is_some() && self.config.auto_commit_interval.is_some();
         let committed = if commits { self.commit().await } else { Ok(()) };
-        let left = match self.membership.take() {
+        committed.and(self.abandon().await)
+    }
+
+    /// Leaves the group without a commit: what was handed out last was not dealt with.
+    pub async fn abandon(mut self) -> Result<(), ClientError> {
+        match self.membership.take() {
             Some(membership) => membership.leave().await,
             None => Ok(()),
-        };
-        committed.and(left)
+        }
     }
 }
 

@@ -277,6 +277,7 @@ impl Queue {
                 Err(None) => changed.await,
                 Err(Some(wait)) => {
                     tokio::select! {
+                        biased;
                         () = changed => {}
                         () = tokio::time::sleep(wait) => {}
                     }

@@ -85,6 +85,7 @@ impl Worker {
         let answer = loop {
             let has_room = 1 + self.in_flight.len() < self.shared.config.in_flight_max;
             tokio::select! {
+                biased;
                 answer = &mut answer => break answer,
                 next = queue.next(), if has_room && sent.is_empty() => {
                     if let Err(unsent) = self.try_send(next).await {

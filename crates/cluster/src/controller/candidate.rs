@@ -142,6 +142,7 @@ impl Candidate {
                     let controller = holder.map_or(-1, |holder| holder.broker_id);
                     self.state.send_replace(ControllerState::Standby { controller });
                     tokio::select! {
+                        biased;
                         event = watcher.next() => event.map(|_| ()).ok_or(Ended::Session)?,
                         request = self.queue.recv() => refuse(request)?,
                     }

@@ -82,6 +82,15 @@ impl Controller {
             }
             let purge_at = self.deleting.values().min().copied();
             let step = tokio::select! {
+                biased;
+                changed = session.changed() => changed.map_err(|_| Ended::Session),
+                events = self.reader.events() => match events {
+                    Some(events) => match self.reader.refresh(&events).await {
+                        Ok(changes) => self.on_changes(changes).await,
+                        Err(error) => Err(error.into()),
+                    },
+                    None => Err(Ended::Session),
+                },
                 request = queue.recv() => match request {
                     Some(Request::Resign(reply)) => {
                         let _ = reply.send(());
@@ -90,14 +99,6 @@ impl Controller {
                     Some(request) => self.answer(request).await,
                     None => Err(Ended::Resigned),
                 },
-                events = self.reader.events() => match events {
-                    Some(events) => match self.reader.refresh(&events).await {
-                        Ok(changes) => self.on_changes(changes).await,
-                        Err(error) => Err(error.into()),
-                    },
-                    None => Err(Ended::Session),
-                },
-                changed = session.changed() => changed.map_err(|_| Ended::Session),
                 () = tokio::time::sleep_until(purge_at.unwrap_or_else(Instant::now)),
                     if purge_at.is_some() => self.purge().await,
             };
