@@ -5,11 +5,13 @@ use std::io;
 use std::mem;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use klamm_protocol::frame::{FrameLenError, frame_len};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, sleep};
 
 use crate::memory::{Memory, Reservation};
 
@@ -20,6 +22,9 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Buffers that a loop keeps for its connections.
 const SPARE_BUFFERS_MAX: usize = 8;
+/// Longest time between [`READ_BUFFER_BYTES`] bytes of a frame and the next as many, once others
+/// wait for the memory that it holds.
+const STEP_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 4;
 
@@ -35,6 +40,14 @@ pub(crate) enum FrameError {
     /// The client went away in the middle of a frame.
     #[error("the connection ended within a request")]
     Truncated,
+    /// The client stopped in the middle of a frame while memory was short.
+    #[error("{read} of {len} bytes came, and no more while others wait for the memory they hold")]
+    Stalled {
+        /// The bytes that came.
+        read: usize,
+        /// Length of the frame.
+        len: usize,
+    },
 }
 
 /// Read buffers that no connection of a loop uses at the moment: an idle connection holds none.
@@ -89,14 +102,49 @@ impl FrameReader {
         let mut prefix = [0; LENGTH_BYTES];
         prefix.copy_from_slice(&self.buffer[..LENGTH_BYTES]);
         let len = frame_len(prefix, self.frame_bytes_max)?;
-        let reservation = memory.reserve(len).await;
         self.buffer.advance(LENGTH_BYTES);
+        let reservation = self.body(stream, len, memory).await?;
+        Ok(Some((self.buffer.split_to(len).freeze(), reservation)))
+    }
+
+    /// Reads until `len` bytes are in the buffer, and answers what was reserved for them on the
+    /// way: what is announced takes no memory from others, what comes does.
+    async fn body<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        len: usize,
+        memory: &Memory,
+    ) -> Result<Reservation, FrameError> {
+        let mut reservation = Reservation::default();
+        if self.buffer.len() >= len {
+            memory.grow(&mut reservation, len).await;
+            return Ok(reservation);
+        }
+        let mut step = pin!(sleep(STEP_MAX));
+        let mut step_bytes = self.buffer.len() + READ_BUFFER_BYTES;
         while self.buffer.len() < len {
-            if self.fill(stream, len).await? == 0 {
-                return Err(FrameError::Truncated);
+            let room = self.buffer.len().saturating_mul(2).max(READ_BUFFER_BYTES);
+            memory.grow(&mut reservation, room.min(len)).await;
+            tokio::select! {
+                biased;
+                read = self.fill(stream, len) => {
+                    if read? == 0 {
+                        return Err(FrameError::Truncated);
+                    }
+                    if self.buffer.len() >= step_bytes {
+                        step_bytes = self.buffer.len() + READ_BUFFER_BYTES;
+                        step.as_mut().reset(Instant::now() + STEP_MAX);
+                    }
+                }
+                () = step.as_mut() => {
+                    if memory.is_short() {
+                        return Err(FrameError::Stalled { read: self.buffer.len(), len });
+                    }
+                    step.as_mut().reset(Instant::now() + STEP_MAX);
+                }
             }
         }
-        Ok(Some((self.buffer.split_to(len).freeze(), reservation)))
+        Ok(reservation)
     }
 
     /// Reads once, with `wanted` bytes in the buffer as the aim. Room grows with what has come, not
@@ -129,9 +177,16 @@ impl FrameReader {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
+    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::time::timeout;
 
     fn reader(max: usize) -> FrameReader {
         FrameReader::new(Arc::default(), max)
+    }
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_time().build().expect("a runtime")
     }
 
     fn frame(body: &[u8]) -> Vec<u8> {
@@ -141,6 +196,8 @@ mod tests {
     }
 
     fn next(reader: &mut FrameReader, mut input: &[u8]) -> Result<Option<Bytes>, FrameError> {
+        let runtime = runtime();
+        let _entered = runtime.enter();
         let memory = Memory::new(1 << 30);
         let frame = reader.next(&mut input, &memory).now_or_never().expect("a slice never waits");
         Ok(frame?.map(|(bytes, _)| bytes))
@@ -148,6 +205,8 @@ mod tests {
 
     #[test]
     fn frames_that_arrive_together_come_out_one_by_one() {
+        let runtime = runtime();
+        let _entered = runtime.enter();
         let memory = Memory::new(1 << 30);
         let input = [frame(b"one"), frame(b""), frame(&[7; 200_000])].concat();
         let mut stream = &input[..];
@@ -183,5 +242,38 @@ mod tests {
         input.extend_from_slice(&[1; 100]);
         assert!(matches!(next(&mut reader, &input), Err(FrameError::Truncated)));
         assert!(reader.buffer.capacity() <= 2 * READ_BUFFER_BYTES);
+    }
+
+    #[test]
+    fn an_announced_body_takes_no_memory_until_it_comes() {
+        runtime().block_on(async {
+            let memory = Memory::new(1 << 20);
+            let (mut client, mut stream) = duplex(1 << 10);
+            client.write_all(&(1i32 << 19).to_be_bytes()).await.expect("room");
+            let mut stalled = reader(1 << 20);
+            let mut stalled = pin!(stalled.next(&mut stream, &memory));
+            let stalls = timeout(STEP_MAX / 2, stalled.as_mut()).await;
+            assert!(stalls.is_err(), "it cannot be whole: {stalls:?}");
+            let mut rest = Reservation::default();
+            memory.grow(&mut rest, (1 << 20) - READ_BUFFER_BYTES).await;
+            assert!(!memory.is_short());
+        });
+    }
+
+    #[test]
+    fn a_stalled_body_gives_way_only_when_memory_is_short() {
+        runtime().block_on(async {
+            let memory = Memory::new(1 << 16);
+            let (mut client, mut stream) = duplex(1 << 10);
+            client.write_all(&(1i32 << 19).to_be_bytes()).await.expect("room");
+            let mut stalled = reader(1 << 20);
+            let mut stalled = pin!(stalled.next(&mut stream, &memory));
+            let alone = timeout(STEP_MAX * 10, stalled.as_mut()).await;
+            assert!(alone.is_err(), "nobody is held up: {alone:?}");
+            let mut other = Reservation::default();
+            memory.grow(&mut other, 1 << 10).await;
+            let gone = timeout(STEP_MAX * 2, stalled).await.expect("gives way");
+            assert!(matches!(gone, Err(FrameError::Stalled { read: 0, .. })), "{gone:?}");
+        });
     }
 }
