@@ -82,9 +82,15 @@ pub(crate) async fn run(env: &Env, verb: Consume) -> Outcome {
     } else {
         consumer.assign(assignment(&verb, &topic)?);
     }
-    let read = read(&verb, &mut consumer, &mut stop).await;
-    let closed = consumer.close().await.map_err(Failure::from);
-    read.and(closed)
+    match read(&verb, &mut consumer, &mut stop).await {
+        Ok(()) => Ok(consumer.close().await?),
+        Err(failure) => {
+            // What could not be written is not to be committed; the failure says more than a
+            // second one.
+            let _ = consumer.abandon().await;
+            Err(failure)
+        }
+    }
 }
 
 fn assignment(
