@@ -347,6 +347,9 @@ impl World {
             .and_then(|group| group.image.as_ref())
             .map_or(0, |image| image.generation);
         let recorded = self.generation_seen;
+        // A generation is recorded with its assignment. A member may commit in one that was never
+        // assigned (Kafka takes that too); its number is then given out again.
+        self.last_commit.0 = self.last_commit.0.min(recorded);
         self.owners.retain(|(generation, _), _| *generation <= recorded);
     }
 }
