@@ -138,7 +138,14 @@ def flows(data):
 
 
 def create_topics(bootstrap, made):
-    wanted = [NewTopic(each.topic, num_partitions=each.partitions, replication_factor=1) for each in made]
+    """Those with three partitions also roll their segments often, so that kills meet rolls."""
+    wanted = [
+        NewTopic(
+            each.topic, num_partitions=each.partitions, replication_factor=1,
+            config={"segment.bytes": "1048576"} if each.partitions == 3 else {},
+        )
+        for each in made
+    ]
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for answer in admin.create_topics(wanted, operation_timeout=30).values():
         answer.result(30)
