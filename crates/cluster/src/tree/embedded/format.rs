@@ -127,6 +127,13 @@ pub(super) fn holds_frame_after(kind: Kind, bytes: &[u8], last: u64) -> bool {
     })
 }
 
+/// Whether a crash can have left `bytes` where a frame should begin: a part of one, or zeros where
+/// nothing was written yet.
+pub(super) fn may_be_torn(kind: Kind, bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(4)];
+    kind.magic().starts_with(head) || head.iter().all(|byte| *byte == 0)
+}
+
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -183,6 +190,17 @@ mod tests {
             data: Bytes::from_static(data),
         };
         vec![put("/a", 0, b"x"), put("/ä", -1, b""), Change::Delete { path: "/a".into() }]
+    }
+
+    #[test]
+    fn what_no_crash_leaves_is_told_from_what_one_may_leave() {
+        let whole = encode(Kind::Journal, 1, changes().into_iter()).expect("small");
+        assert!((0..whole.len()).all(|cut| may_be_torn(Kind::Journal, &whole[..cut])));
+        assert!(may_be_torn(Kind::Journal, &[0; 100]));
+        assert!(!may_be_torn(Kind::Journal, b"garbage"));
+        let mut future = whole;
+        future[3] += 1;
+        assert!(!may_be_torn(Kind::Journal, &future));
     }
 
     #[test]

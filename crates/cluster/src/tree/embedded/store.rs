@@ -239,6 +239,9 @@ impl Store {
                 format!("commit {lost} at byte {at} is unreadable, but later commits follow it");
             return Err(damaged(path, reason));
         }
+        if at == 0 && !format::may_be_torn(Kind::Journal, rest) {
+            return Err(damaged(path, "it is no journal of a tree".to_owned()));
+        }
         Ok(())
     }
 
