@@ -351,7 +351,8 @@ impl Recovery {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
             other => other?,
         };
-        match text.as_deref().and_then(decode_epochs) {
+        let stored = text.as_deref().and_then(decode_epochs);
+        match stored.filter(|epochs| self.reaches_log_start(epochs)) {
             Some(epochs) => {
                 self.stored_epochs = epochs.clone();
                 self.epochs = epochs;
@@ -372,12 +373,19 @@ impl Recovery {
         Ok(())
     }
 
+    /// The file may have been written with a later log start, whose own file was not.
+    fn reaches_log_start(&self, epochs: &EpochCache) -> bool {
+        let first = epochs.entries().first();
+        first.map_or(self.recovery_point, |entry| entry.start_offset) <= self.log_start_offset
+    }
+
     /// Producers as of the newest sound snapshot, and what the trusted segments have since.
     fn load_producers(&mut self) -> io::Result<()> {
         let limit = self.recovery_point;
         let (producers, from) = load_snapshot(&self.place, &self.snapshots, limit)?;
         self.producers = producers;
-        self.producers_from = from.unwrap_or(self.log_start_offset);
+        // The log's start may lie within a batch.
+        self.producers_from = from.unwrap_or(self.bases[0]);
         let from = self.producers_from;
         apply_segments(&mut self.producers, &self.trusted, from, limit, self.open.now_ms)
     }
@@ -583,6 +591,13 @@ impl Recovery {
         let stored = Arc::new(self.stored_epochs);
         let mut sync = SyncState::new(self.recovery_point, self.next_offset, stored);
         sync.sealed = read;
+        // The process before may have been killed between making a name and syncing it.
+        sync.names = 1;
+        if self.recovery_point == self.bases[0] {
+            sync.dir_is_new = true;
+            let metadata = self.place.path(PARTITION_METADATA);
+            sync.new_files = vec![self.place.files.open(&metadata, OpenMode::ReadWrite)?];
+        }
         sync.snapshots = self.snapshots;
         sync.bytes = self.report.scanned_bytes;
         let log_start_offset = self.log_start_offset;
