@@ -143,7 +143,7 @@ impl Broker {
         let network = env.threads.start_loops("klamm-net", cores)?;
         let bound = bind(&env, &config, &network[0]).await?;
         let address = bound[0].address.clone();
-        let background = first(env.threads.start_loops("klamm-background", 1)?);
+        let background = first(env.threads.start_loops("klamm-work", 1)?);
         let listeners = bound.iter().map(|bound| (*bound.info).clone()).collect();
         let membership = Membership::join(&env, &config, listeners).await?;
         let dirs: Vec<_> = membership
@@ -192,6 +192,9 @@ impl RunningBroker {
             let _ = task.await;
         }
         let dirs = broker.partitions.dirs().to_vec();
+        for dir in &dirs {
+            dir.quiet().await;
+        }
         let clean = run_blocking(&*broker.env.threads, move || close(&dirs)).await;
         membership.leave(clean).await;
         info!(clean, "stopped");
@@ -277,6 +280,7 @@ fn background_tasks(
         let sync_on = &syncing[at % syncing.len()];
         let env = &broker.env;
         tasks.push(sync_on.spawn(flusher::run(Arc::clone(dir))));
+        tasks.push(background.spawn(flusher::run_later(Arc::clone(dir))));
         tasks.push(
             background.spawn(checkpointer::run_recovery_points(env.clone(), Arc::clone(dir))),
         );
@@ -293,7 +297,6 @@ fn limits(config: &BrokerConfig) -> ServerLimits {
     let idle_ms = u64::try_from(config.connections_max_idle_ms).ok();
     ServerLimits {
         connections_max: size(config.max_connections),
-        connections_per_ip_max: size(config.max_connections_per_ip),
         connection: ConnectionLimits {
             frame_bytes_max: size(config.socket_request_max_bytes),
             answers_max: size(config.max_inflight_requests_per_connection),

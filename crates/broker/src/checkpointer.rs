@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_env::Env;
-use klamm_env::threads::run_blocking;
 use tracing::warn;
 
 use crate::data_dir::DataDir;
@@ -20,8 +19,7 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn run_recovery_points(env: Env, dir: Arc<DataDir>) {
     loop {
         let due = dir.to_checkpoint.take().await;
-        let job_dir = Arc::clone(&dir);
-        run_blocking(&*env.threads, move || checkpoint(&job_dir, &due)).await;
+        dir.run_job(&*env.threads, move |dir| checkpoint(dir, &due)).await;
         tokio::time::sleep(CHECKPOINT_PAUSE).await;
     }
 }
@@ -42,8 +40,7 @@ pub(crate) async fn run_high_watermarks(env: Env, dir: Arc<DataDir>, interval: D
         dir.high_watermark_news.notified().await;
         tokio::time::sleep(interval).await;
         if dir.take_high_watermark_news() {
-            let dir = Arc::clone(&dir);
-            run_blocking(&*env.threads, move || store_high_watermarks(&dir)).await;
+            dir.run_job(&*env.threads, store_high_watermarks).await;
         }
     }
 }

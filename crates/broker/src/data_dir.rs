@@ -1,26 +1,32 @@
 //! One log directory at work: which of its partitions are dirty, and what is to be checkpointed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use klamm_env::Threads;
+use klamm_env::threads::run_blocking;
 use klamm_log::{LogDir, TopicPartition};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::partition::Partition;
 
-/// A list of partitions that somebody is going to look at.
+/// Jobs that work on a directory at a time.
+const JOBS_MAX: u32 = 16;
+
+/// A list of partitions that somebody is going to look at. It does not keep them: a partition that
+/// has gone in the meantime needs nothing any more.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    partitions: Mutex<Vec<Arc<Partition>>>,
+    partitions: Mutex<Vec<Weak<Partition>>>,
     news: Notify,
 }
 
 impl Inbox {
     /// Adds a partition; the caller sees to it that it is added once.
-    pub(crate) fn push(&self, partition: Arc<Partition>) {
+    pub(crate) fn push(&self, partition: &Arc<Partition>) {
         let mut partitions = self.partitions.lock().expect("no panic while locked");
-        partitions.push(partition);
+        partitions.push(Arc::downgrade(partition));
         let first = partitions.len() == 1;
         drop(partitions);
         if first {
@@ -41,19 +47,26 @@ impl Inbox {
 
     /// Takes all there is.
     pub(crate) fn take_now(&self) -> Vec<Arc<Partition>> {
-        std::mem::take(&mut *self.partitions.lock().expect("no panic while locked"))
+        let taken = std::mem::take(&mut *self.partitions.lock().expect("no panic while locked"));
+        taken.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
 /// A log directory and the work that its partitions have for the background.
 pub(crate) struct DataDir {
     log_dir: Arc<LogDir>,
+    /// Whose logs were here at the start.
+    found: BTreeSet<TopicPartition>,
     /// Partitions with unsynced appends ([`crate::flusher`]).
     pub dirty: Inbox,
+    /// Partitions that are to be synced some time after an append ([`crate::flusher`]).
+    pub to_sync_later: Inbox,
     /// Partitions whose checkpoint is due ([`crate::checkpointer`]).
     pub to_checkpoint: Inbox,
     /// Some high watermark has moved since they were stored.
     high_watermarks_moved: AtomicBool,
+    /// One permit for each job that works on the directory off the loops.
+    jobs: Arc<Semaphore>,
     /// Told when that becomes so.
     pub high_watermark_news: Notify,
     /// Owned by the topics; a partition knows its directory, so this must not own it.
@@ -68,10 +81,13 @@ impl DataDir {
     /// A directory without partitions.
     pub(crate) fn new(log_dir: Arc<LogDir>) -> DataDir {
         DataDir {
+            found: log_dir.partitions().iter().cloned().collect(),
             log_dir,
             dirty: Inbox::default(),
+            to_sync_later: Inbox::default(),
             to_checkpoint: Inbox::default(),
             high_watermarks_moved: AtomicBool::new(false),
+            jobs: Arc::new(Semaphore::new(JOBS_MAX as usize)),
             high_watermark_news: Notify::new(),
             hosted: Mutex::default(),
             doomed: Mutex::default(),
@@ -82,6 +98,35 @@ impl DataDir {
     /// The directory itself.
     pub(crate) fn log_dir(&self) -> &Arc<LogDir> {
         &self.log_dir
+    }
+
+    /// Runs `job` on a thread that may block. It goes on when this future is dropped, and
+    /// [`DataDir::quiet`] waits for it all the same.
+    pub(crate) async fn run_job<T: Send + 'static>(
+        self: &Arc<Self>,
+        threads: &dyn Threads,
+        job: impl FnOnce(&DataDir) -> T + Send + 'static,
+    ) -> T {
+        let permit = Arc::clone(&self.jobs).acquire_owned().await.expect("nobody closes it");
+        let dir = Arc::clone(self);
+        let run = move || {
+            let result = job(&dir);
+            drop(dir);
+            drop(permit);
+            result
+        };
+        run_blocking(threads, run).await
+    }
+
+    /// Waits until no job works on the directory, and lets none begin from now on.
+    pub(crate) async fn quiet(&self) {
+        let all = self.jobs.acquire_many(JOBS_MAX).await.expect("nobody closes it");
+        all.forget();
+    }
+
+    /// Whether the log of a partition was here at the start.
+    pub(crate) fn has_found(&self, id: &TopicPartition) -> bool {
+        self.found.contains(id)
     }
 
     /// Notes that some high watermark has moved.

@@ -7,6 +7,8 @@
 use std::io;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use klamm_log::SyncPoint;
 use tracing::debug;
 
@@ -25,6 +27,26 @@ pub(crate) async fn run(dir: Arc<DataDir>) {
         sync_group(&dir, &group);
         // On a simulated single loop the others run between two syncs.
         tokio::task::yield_now().await;
+    }
+}
+
+/// Lets partitions of class os with `flush.ms` become dirty that long after an append; ends only by
+/// being dropped. Each waits at most once at a time.
+pub(crate) async fn run_later(dir: Arc<DataDir>) {
+    let mut waiting = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            taken = dir.to_sync_later.take() => {
+                for partition in taken {
+                    waiting.push(async move {
+                        tokio::time::sleep(partition.sync_after()).await;
+                        partition
+                    });
+                }
+            }
+            Some(partition) = waiting.next(), if !waiting.is_empty() => partition.sync_is_due(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use klamm_env::Random;
 use klamm_log::{LogConfig, RecordValidation};
 
 use crate::config::{self, BrokerConfig, TimestampType, TopicConfig};
+use crate::partition::FlushPolicy;
 
 /// The settings of one log; draws its share of `segment.jitter.ms`.
 pub(crate) fn log_config(
@@ -35,6 +36,12 @@ pub(crate) fn log_config(
             broker.producer_id_expiration_ms,
         ))),
     }
+}
+
+/// When a log of class os is synced for its own sake.
+pub(crate) fn flush_policy(topic: &TopicConfig) -> FlushPolicy {
+    let after_ms = u64::try_from(topic.flush_ms).ok().filter(|_| topic.flush_ms < i64::MAX);
+    FlushPolicy { messages: topic.flush_messages, after: after_ms.map(Duration::from_millis) }
 }
 
 /// A number that the table keeps at or above zero.

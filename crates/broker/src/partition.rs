@@ -6,26 +6,26 @@
 //! ```
 //! The last stable offset is the high watermark as long as transactions are not offered.
 
-use std::io;
-use std::path::PathBuf;
+mod opening;
+mod syncing;
+
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use klamm_cluster::FlushClass;
 use klamm_env::Env;
-use klamm_env::threads::run_blocking;
 use klamm_log::{
-    AppendError, LeaderAppend, Log, LogConfig, LogReader, Offline, OpenError, OpenLog, Origin,
-    RejectedRecord, SyncPoint, TopicPartition, uuid_to_base64,
+    AppendError, LeaderAppend, Log, LogConfig, LogReader, Origin, RejectedRecord, TopicPartition,
 };
 use klamm_protocol::ErrorCode;
-use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::acks::Ack;
 use crate::data_dir::DataDir;
 use crate::topic_name;
 use crate::waiters::{Signal, Waiters};
+pub(crate) use syncing::FlushPolicy;
+use syncing::{Due, Unsynced};
 
 /// What the tree says about a partition that this broker leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +96,8 @@ struct State {
     leadership: Option<Leadership>,
     log: Option<Log>,
     config: LogConfig,
+    /// For logs of class os.
+    unsynced: Unsynced,
     /// The topic is gone; nothing is opened any more.
     deleted: bool,
 }
@@ -126,7 +128,8 @@ impl Partition {
         dir: Arc<DataDir>,
         config: LogConfig,
     ) -> Partition {
-        let state = State { leadership: None, log: None, config, deleted: false };
+        let unsynced = Unsynced::new();
+        let state = State { leadership: None, log: None, config, unsynced, deleted: false };
         Partition {
             id,
             topic_id,
@@ -182,66 +185,6 @@ impl Partition {
             known if known > epoch => Err(ErrorCode::UnknownLeaderEpoch),
             _ => Ok(epoch),
         }
-    }
-
-    /// Opens the log unless it is open, off the loop; several callers wait for one opening.
-    ///
-    /// # Errors
-    /// When the directory cannot be read, is offline, or the topic is gone.
-    pub(crate) async fn open(&self) -> Result<&LogReader, ErrorCode> {
-        if let Some(reader) = self.reader.get() {
-            return Ok(reader);
-        }
-        // The directory may still be that of the topic that had the name before.
-        self.dir.wait_for_name(&self.id).await;
-        let _one = self.opening.lock().await;
-        if let Some(reader) = self.reader.get() {
-            return Ok(reader);
-        }
-        let config = {
-            let state = self.lock();
-            if state.deleted {
-                return Err(ErrorCode::UnknownTopicOrPartition);
-            }
-            state.config.clone()
-        };
-        let open = self.open_log(config);
-        // Only who has the name now may put aside what it finds there.
-        let stray = self.dir.hosts(self).then(|| self.env.random.uuid());
-        let opened = run_blocking(&*self.env.threads, move || open_or_put_aside(open, stray)).await;
-        let log = opened.map_err(|error| {
-            warn!(partition = %self.id, "the log cannot be opened: {error}");
-            ErrorCode::KafkaStorageError
-        })?;
-        self.install(log)
-    }
-
-    fn open_log(&self, config: LogConfig) -> OpenLog {
-        OpenLog {
-            dir: Arc::clone(self.dir.log_dir()),
-            partition: self.id.clone(),
-            topic_id: self.topic_id,
-            config,
-            now_ms: self.env.clock.wall_ms(),
-        }
-    }
-
-    fn install(&self, mut log: Log) -> Result<&LogReader, ErrorCode> {
-        let mut state = self.lock();
-        if state.deleted {
-            return Err(ErrorCode::UnknownTopicOrPartition);
-        }
-        if log.config() != &state.config {
-            log.set_config(state.config.clone());
-        }
-        if let Some(leadership) = state.leadership {
-            log.record_epoch_start(leadership.epoch);
-        }
-        // Recovery made everything durable that it kept, and no other replica is asked.
-        self.high_watermark.store(log.log_end_offset(), Ordering::SeqCst);
-        let reader = self.reader.get_or_init(|| log.reader());
-        state.log = Some(log);
-        Ok(reader)
     }
 
     /// The log, if it has been opened.
@@ -310,11 +253,14 @@ impl Partition {
         let synced = leadership.flush.counts_synced();
         let woken = if synced { Vec::new() } else { self.advance(log.log_end_offset()) };
         let checkpoint_due = !synced && log.needs_checkpoint();
+        let due = match appended.duplicate {
+            true => Due::Nothing,
+            false if synced => Due::Now,
+            false => state.unsynced.add(appended.last_offset - appended.first_offset + 1),
+        };
         drop(state);
         woken.iter().for_each(|signal| signal.fire());
-        if synced && !appended.duplicate {
-            self.mark_dirty();
-        }
+        self.sync_when(due);
         if checkpoint_due {
             self.offer_checkpoint();
         }
@@ -335,64 +281,6 @@ impl Partition {
         }
         self.dir.note_high_watermark();
         self.waiters.passed(offset)
-    }
-
-    fn mark_dirty(self: &Arc<Self>) {
-        if !self.dirty.swap(true, Ordering::AcqRel) {
-            self.dir.dirty.push(Arc::clone(self));
-        }
-    }
-
-    /// Begins a sync of what is not durable, if an acknowledgement or a new file needs one. What is
-    /// appended from now on makes the partition dirty again.
-    pub(crate) fn begin_sync(&self) -> Option<SyncPoint> {
-        self.dirty.store(false, Ordering::SeqCst);
-        let mut state = self.lock();
-        state.leadership.filter(|leadership| leadership.flush.counts_synced())?;
-        state.log.as_mut()?.begin_sync()
-    }
-
-    /// Ends a sync; answers whom to wake.
-    ///
-    /// # Errors
-    /// When the disk failed: the whole directory is offline.
-    pub(crate) fn end_sync(
-        &self,
-        point: SyncPoint,
-        outcome: io::Result<()>,
-    ) -> Result<Vec<Arc<Signal>>, Offline> {
-        let mut state = self.lock();
-        let Some(log) = &mut state.log else { return Ok(Vec::new()) };
-        let synced_end = log.end_sync(point, outcome)?;
-        Ok(synced_end.map_or(Vec::new(), |offset| self.advance(offset)))
-    }
-
-    /// Asks for a checkpoint when much lies past the recovery point.
-    pub(crate) fn offer_checkpoint(self: &Arc<Self>) {
-        if self.with_log(|log| log.needs_checkpoint()) == Some(true)
-            && !self.checkpoint_offered.swap(true, Ordering::AcqRel)
-        {
-            self.dir.to_checkpoint.push(Arc::clone(self));
-        }
-    }
-
-    /// Moves the recovery point to the end of the log. Blocks on the disk.
-    pub(crate) fn checkpoint(&self) {
-        self.checkpoint_offered.store(false, Ordering::Release);
-        let begun = self.with_log(|log| log.begin_checkpoint());
-        let point = match begun {
-            Some(Ok(Some(point))) => point,
-            None | Some(Ok(None)) => return,
-            Some(Err(error)) => {
-                warn!(partition = %self.id, "no checkpoint: {error}");
-                return;
-            }
-        };
-        let outcome = point.run();
-        // A failure takes the directory offline and is logged there.
-        if let Some(Err(_)) = self.with_log(|log| log.end_checkpoint(point, outcome)) {
-            self.dir.wake_all();
-        }
     }
 
     /// What an appended batch is to be answered with, once that is decided. The high watermark is
@@ -454,6 +342,11 @@ impl Partition {
         }
     }
 
+    /// Says when a log of class os is synced for its own sake.
+    pub(crate) fn set_flush_policy(&self, policy: FlushPolicy) {
+        self.lock().unsynced.set_policy(policy);
+    }
+
     /// Lets every waiting request look again.
     pub(crate) fn wake_all(&self) {
         self.waiters.all().iter().for_each(|signal| signal.fire());
@@ -477,36 +370,6 @@ impl Partition {
         topic_name::is_internal(&self.id.topic)
     }
 
-    /// The topic is gone: nothing is opened or answered any more, and the log's directory gets a
-    /// name that nothing opens, which is the answer.
-    ///
-    /// # Errors
-    /// When the directory is not this topic's, or the disk fails.
-    pub(crate) async fn delete(&self) -> Result<PathBuf, String> {
-        let _one = self.opening.lock().await;
-        let log = self.retire();
-        let open = self.open_log(self.lock().config.clone());
-        let unique = self.env.random.uuid();
-        run_blocking(&*self.env.threads, move || {
-            let log = match log {
-                Some(log) => log,
-                None => open_log(open).map_err(|error| error.to_string())?,
-            };
-            log.delete(unique).map_err(|error| error.to_string())
-        })
-        .await
-    }
-
-    fn retire(&self) -> Option<Log> {
-        let mut state = self.lock();
-        state.deleted = true;
-        state.leadership = None;
-        let log = state.log.take();
-        drop(state);
-        self.wake_all();
-        log
-    }
-
     /// Gives the log up for an orderly end; nothing is appended any more.
     pub(crate) fn close(&self) -> Option<Log> {
         let mut state = self.lock();
@@ -518,28 +381,6 @@ impl Partition {
     pub(crate) fn with_log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> Option<T> {
         self.lock().log.as_mut().map(work)
     }
-}
-
-/// Opens a log. Where the directory is that of another topic, whose deletion a crash cut short, that
-/// one is put aside under the name `stray` (R28).
-fn open_or_put_aside(open: OpenLog, stray: Option<Uuid>) -> Result<Log, OpenError> {
-    let again = open.clone();
-    match (open_log(open), stray) {
-        (Err(OpenError::OtherTopic { found, .. }), Some(unique)) => {
-            let OpenLog { dir, partition, topic_id, .. } = &again;
-            warn!(%partition, topic = %uuid_to_base64(found), "an older topic's log is put aside");
-            dir.put_aside(partition, Some(*topic_id), unique)?;
-            open_log(again)
-        }
-        (opened, _) => opened,
-    }
-}
-
-fn open_log(open: OpenLog) -> Result<Log, OpenError> {
-    let partition = open.partition.clone();
-    let (log, report) = Log::open(open)?;
-    info!(%partition, ?report, "log opened");
-    Ok(log)
 }
 
 impl std::fmt::Debug for Partition {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::data_dir::DataDir;
-use crate::log_config::log_config;
+use crate::log_config::{flush_policy, log_config};
 use crate::partition::{Leadership, Partition};
 
 /// A topic of which this broker hosts partitions.
@@ -225,6 +225,7 @@ impl Partitions {
                 None => self.create(topic, state.index, config.clone()),
             };
             partition.apply(self.leadership(&state), &config);
+            partition.set_flush_policy(flush_policy(&settings));
             if let Some(place) =
                 usize::try_from(state.index).ok().and_then(|at| partitions.get_mut(at))
             {
@@ -253,7 +254,7 @@ impl Partitions {
 
     /// Where a partition lies, or is to lie: with the fewest others.
     fn place(&self, id: &TopicPartition) -> &Arc<DataDir> {
-        let holds = |dir: &&Arc<DataDir>| dir.log_dir().partitions().contains(id);
+        let holds = |dir: &&Arc<DataDir>| dir.has_found(id);
         let found = self.dirs.iter().find(holds);
         let online = self.dirs.iter().filter(|dir| dir.log_dir().offline().is_none());
         let emptiest = online.min_by_key(|dir| dir.partition_count());

@@ -26,8 +26,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct ServerLimits {
     /// Connections in all (`max.connections`); further ones wait in the listener's backlog.
     pub connections_max: usize,
-    /// Connections of one address (`max.connections.per.ip`); further ones are closed.
-    pub connections_per_ip_max: usize,
     /// Each connection's own.
     pub connection: ConnectionLimits,
 }
@@ -189,11 +187,24 @@ impl Shared {
         })
     }
 
+    /// What this address may have (`max.connections.per.ip` and its overrides).
+    fn per_ip_max(&self, ip: IpAddr) -> usize {
+        let config = self.broker.config();
+        let overrides = config.max_connections_per_ip_overrides.split(',');
+        let mut own = overrides.rev().filter_map(|entry| {
+            let (address, max) = entry.trim().rsplit_once(':')?;
+            let address: IpAddr = address.trim_matches(['[', ']']).parse().ok()?;
+            if address == ip { max.parse().ok() } else { None }
+        });
+        let max = own.next().unwrap_or(config.max_connections_per_ip);
+        usize::try_from(max).unwrap_or(0)
+    }
+
     /// Counts one more connection from `ip`, unless it has as many as it may.
     fn count_ip(self: &Arc<Self>, ip: IpAddr) -> Option<IpGuard> {
         let mut per_ip = self.per_ip.lock().expect("no panic while locked");
         let count = per_ip.entry(ip).or_default();
-        if *count >= self.limits.connections_per_ip_max {
+        if *count >= self.per_ip_max(ip) {
             return None;
         }
         *count += 1;

@@ -67,8 +67,7 @@ impl Coordinators {
     pub(crate) async fn all(&self, broker: &Arc<Broker>) -> Vec<Arc<Shard>> {
         let Some(topic) = broker.partitions.topic(OFFSETS_TOPIC) else { return Vec::new() };
         let is_written = |partition: &&Arc<Partition>| {
-            let on_disk = partition.dir().log_dir();
-            partition.reader().is_some() || on_disk.partitions().contains(partition.id())
+            partition.reader().is_some() || partition.dir().has_found(partition.id())
         };
         let written = topic.partitions().filter(is_written);
         let shards = written.map(|partition| self.shard_at(broker, partition.id().partition));

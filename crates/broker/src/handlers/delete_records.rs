@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use klamm_env::threads::run_blocking;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
@@ -46,8 +45,8 @@ pub(crate) async fn handle(
     let threads = Arc::clone(&ctx.broker.env.threads);
     Answer::Later(Box::pin(async move {
         for dir in changed {
-            let stored =
-                run_blocking(&*threads, move || dir.log_dir().write_log_start_offsets()).await;
+            let store = |dir: &DataDir| dir.log_dir().write_log_start_offsets();
+            let stored = dir.run_job(&*threads, store).await;
             if let Err(error) = stored {
                 warn!("log start offsets are not stored: {error}");
             }

@@ -129,6 +129,20 @@ fn connections_of_one_address_are_limited() {
 }
 
 #[test]
+fn an_address_may_have_a_limit_of_its_own() {
+    let (_dir, broker) = start(&[
+        ("max.connections.per.ip", "1"),
+        ("max.connections.per.ip.overrides", "10.0.0.1:7,127.0.0.1:3"),
+    ]);
+    let request = MetadataRequest { topics: None, ..Default::default() };
+    let mut held: Vec<_> = (0..3).map(|_| broker.connect()).collect();
+    for socket in &mut held {
+        socket.call(9, &request);
+    }
+    assert!(broker.connect().is_closed());
+}
+
+#[test]
 fn an_idle_connection_is_closed() {
     let (_dir, broker) = start(&[("connections.max.idle.ms", "200")]);
     let mut socket = broker.connect();

@@ -222,3 +222,18 @@ fn flush_os_acknowledges_too() {
     assert_eq!(socket.produce("t", 0, -1, batch(&[b"x"])).error_code, 0);
     assert_eq!(socket.fetch("t", 0, 0, 0).high_watermark, 1);
 }
+
+#[test]
+fn flush_messages_and_flush_ms_are_no_obstacle() {
+    let (_dir, broker) = start(&[]);
+    broker.topic("counted", 1, &[("flush", "os"), ("flush.messages", "1")]);
+    broker.topic("timed", 1, &[("flush", "os"), ("flush.ms", "20")]);
+    let mut socket = broker.connect();
+    for topic in ["counted", "timed"] {
+        for offset in 0..5 {
+            let answer = socket.produce(topic, 0, -1, batch(&[b"x"]));
+            assert_eq!((answer.error_code, answer.base_offset), (0, offset));
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}

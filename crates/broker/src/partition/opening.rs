@@ -1,0 +1,128 @@
+//! Opening a partition's log when it is first needed, and deleting it with its topic.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use klamm_log::{Log, LogConfig, LogReader, OpenError, OpenLog, uuid_to_base64};
+use klamm_protocol::ErrorCode;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::Partition;
+use crate::data_dir::DataDir;
+
+impl Partition {
+    /// Opens the log unless it is open, off the loop; several callers wait for one opening.
+    ///
+    /// # Errors
+    /// When the directory cannot be read, is offline, or the topic is gone.
+    pub(crate) async fn open(&self) -> Result<&LogReader, ErrorCode> {
+        if let Some(reader) = self.reader.get() {
+            return Ok(reader);
+        }
+        // The directory may still be that of the topic that had the name before.
+        self.dir.wait_for_name(&self.id).await;
+        let _one = self.opening.lock().await;
+        if let Some(reader) = self.reader.get() {
+            return Ok(reader);
+        }
+        let config = {
+            let state = self.lock();
+            if state.deleted {
+                return Err(ErrorCode::UnknownTopicOrPartition);
+            }
+            state.config.clone()
+        };
+        let open = self.open_log(config);
+        // Only who has the name now may put aside what it finds there.
+        let stray = self.dir.hosts(self).then(|| self.env.random.uuid());
+        let threads = &*self.env.threads;
+        let opened = self.dir.run_job(threads, move |_| open_or_put_aside(open, stray)).await;
+        let log = opened.map_err(|error| {
+            warn!(partition = %self.id, "the log cannot be opened: {error}");
+            ErrorCode::KafkaStorageError
+        })?;
+        self.install(log)
+    }
+
+    fn open_log(&self, config: LogConfig) -> OpenLog {
+        OpenLog {
+            dir: Arc::clone(self.dir.log_dir()),
+            partition: self.id.clone(),
+            topic_id: self.topic_id,
+            config,
+            now_ms: self.env.clock.wall_ms(),
+        }
+    }
+
+    fn install(&self, mut log: Log) -> Result<&LogReader, ErrorCode> {
+        let mut state = self.lock();
+        if state.deleted {
+            return Err(ErrorCode::UnknownTopicOrPartition);
+        }
+        if log.config() != &state.config {
+            log.set_config(state.config.clone());
+        }
+        if let Some(leadership) = state.leadership {
+            log.record_epoch_start(leadership.epoch);
+        }
+        // Recovery made everything durable that it kept, and no other replica is asked.
+        self.high_watermark.store(log.log_end_offset(), Ordering::SeqCst);
+        let reader = self.reader.get_or_init(|| log.reader());
+        state.log = Some(log);
+        Ok(reader)
+    }
+
+    /// The topic is gone: nothing is opened or answered any more, and the log's directory gets a
+    /// name that nothing opens, which is the answer.
+    ///
+    /// # Errors
+    /// When the directory is not this topic's, or the disk fails.
+    pub(crate) async fn delete(&self) -> Result<PathBuf, String> {
+        let _one = self.opening.lock().await;
+        let log = self.retire();
+        let open = self.open_log(self.lock().config.clone());
+        let unique = self.env.random.uuid();
+        let job = move |_: &DataDir| {
+            let log = match log {
+                Some(log) => log,
+                None => open_log(open).map_err(|error| error.to_string())?,
+            };
+            log.delete(unique).map_err(|error| error.to_string())
+        };
+        self.dir.run_job(&*self.env.threads, job).await
+    }
+
+    fn retire(&self) -> Option<Log> {
+        let mut state = self.lock();
+        state.deleted = true;
+        state.leadership = None;
+        let log = state.log.take();
+        drop(state);
+        self.wake_all();
+        log
+    }
+}
+
+/// Opens a log. Where the directory is that of another topic, whose deletion a crash cut short, that
+/// one is put aside under the name `stray` (R28).
+fn open_or_put_aside(open: OpenLog, stray: Option<Uuid>) -> Result<Log, OpenError> {
+    let again = open.clone();
+    match (open_log(open), stray) {
+        (Err(OpenError::OtherTopic { found, .. }), Some(unique)) => {
+            let OpenLog { dir, partition, topic_id, .. } = &again;
+            warn!(%partition, topic = %uuid_to_base64(found), "an older topic's log is put aside");
+            dir.put_aside(partition, Some(*topic_id), unique)?;
+            open_log(again)
+        }
+        (opened, _) => opened,
+    }
+}
+
+fn open_log(open: OpenLog) -> Result<Log, OpenError> {
+    let partition = open.partition.clone();
+    let (log, report) = Log::open(open)?;
+    info!(%partition, ?report, "log opened");
+    Ok(log)
+}

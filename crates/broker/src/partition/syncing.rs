@@ -1,0 +1,196 @@
+//! Making a partition's log durable: syncs for acknowledgements, syncs by count and age, checkpoints.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use klamm_log::{Offline, SyncPoint};
+use tracing::warn;
+
+use super::Partition;
+use crate::waiters::Signal;
+
+/// When a log of class os is synced for its own sake (`flush.messages`, `flush.ms`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlushPolicy {
+    /// After so many records.
+    pub messages: i64,
+    /// So long after the first record; `None` for never.
+    pub after: Option<Duration>,
+}
+
+impl FlushPolicy {
+    /// Whenever the system likes.
+    pub(crate) const NEVER: FlushPolicy = FlushPolicy { messages: i64::MAX, after: None };
+}
+
+/// What has been appended since the last sync, as far as a [`FlushPolicy`] asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unsynced {
+    policy: FlushPolicy,
+    records: i64,
+    /// A sync is due.
+    due: bool,
+    /// Somebody waits until `after` is over.
+    timed: bool,
+}
+
+/// What an append calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    Now,
+    After(Duration),
+}
+
+impl Unsynced {
+    pub(super) fn new() -> Unsynced {
+        Unsynced { policy: FlushPolicy::NEVER, records: 0, due: false, timed: false }
+    }
+
+    pub(super) fn set_policy(&mut self, policy: FlushPolicy) {
+        self.policy = policy;
+    }
+
+    /// Counts what was appended to a log of class os.
+    pub(super) fn add(&mut self, records: i64) -> Due {
+        self.records = self.records.saturating_add(records);
+        if self.records >= self.policy.messages {
+            self.due = true;
+            return Due::Now;
+        }
+        match self.policy.after {
+            Some(after) if !self.timed => {
+                self.timed = true;
+                Due::After(after)
+            }
+            _ => Due::Nothing,
+        }
+    }
+
+    /// The time is over.
+    fn expire(&mut self) {
+        self.timed = false;
+        self.due |= self.records > 0;
+    }
+
+    /// Whether a sync was due; begins to count anew.
+    fn take_due(&mut self) -> bool {
+        if self.due {
+            self.records = 0;
+        }
+        std::mem::take(&mut self.due)
+    }
+}
+
+impl Partition {
+    /// Does what an append calls for: the directory's tasks sync now, or later.
+    pub(super) fn sync_when(self: &Arc<Self>, due: Due) {
+        match due {
+            Due::Nothing => {}
+            Due::Now => self.mark_dirty(),
+            Due::After(_) => self.dir.to_sync_later.push(self),
+        }
+    }
+
+    /// How long after its first unsynced record it is to be synced.
+    pub(crate) fn sync_after(&self) -> Duration {
+        self.lock().unsynced.policy.after.unwrap_or_default()
+    }
+
+    /// That time is over.
+    pub(crate) fn sync_is_due(self: &Arc<Self>) {
+        self.lock().unsynced.expire();
+        self.mark_dirty();
+    }
+
+    pub(super) fn mark_dirty(self: &Arc<Self>) {
+        if !self.dirty.swap(true, Ordering::AcqRel) {
+            self.dir.dirty.push(self);
+        }
+    }
+
+    /// Begins a sync of what is not durable, if an acknowledgement or a new file needs one. What is
+    /// appended from now on makes the partition dirty again.
+    pub(crate) fn begin_sync(&self) -> Option<SyncPoint> {
+        self.dirty.store(false, Ordering::SeqCst);
+        let mut state = self.lock();
+        let acked = state.leadership.is_some_and(|leadership| leadership.flush.counts_synced());
+        if !(state.unsynced.take_due() || acked) {
+            return None;
+        }
+        state.log.as_mut()?.begin_sync()
+    }
+
+    /// Ends a sync; answers whom to wake.
+    ///
+    /// # Errors
+    /// When the disk failed: the whole directory is offline.
+    pub(crate) fn end_sync(
+        &self,
+        point: SyncPoint,
+        outcome: io::Result<()>,
+    ) -> Result<Vec<Arc<Signal>>, Offline> {
+        let mut state = self.lock();
+        let Some(log) = &mut state.log else { return Ok(Vec::new()) };
+        let synced_end = log.end_sync(point, outcome)?;
+        Ok(synced_end.map_or(Vec::new(), |offset| self.advance(offset)))
+    }
+
+    /// Asks for a checkpoint when much lies past the recovery point.
+    pub(crate) fn offer_checkpoint(self: &Arc<Self>) {
+        if self.with_log(|log| log.needs_checkpoint()) == Some(true)
+            && !self.checkpoint_offered.swap(true, Ordering::AcqRel)
+        {
+            self.dir.to_checkpoint.push(self);
+        }
+    }
+
+    /// Moves the recovery point to the end of the log. Blocks on the disk.
+    pub(crate) fn checkpoint(&self) {
+        self.checkpoint_offered.store(false, Ordering::Release);
+        let begun = self.with_log(|log| log.begin_checkpoint());
+        let point = match begun {
+            Some(Ok(Some(point))) => point,
+            None | Some(Ok(None)) => return,
+            Some(Err(error)) => {
+                warn!(partition = %self.id, "no checkpoint: {error}");
+                return;
+            }
+        };
+        let outcome = point.run();
+        // A failure takes the directory offline and is logged there.
+        if let Some(Err(_)) = self.with_log(|log| log.end_checkpoint(point, outcome)) {
+            self.dir.wake_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_counted_until_a_sync_is_due() {
+        let mut unsynced = Unsynced::new();
+        unsynced.set_policy(FlushPolicy { messages: 3, after: None });
+        assert_eq!(unsynced.add(2), Due::Nothing);
+        assert!(!unsynced.take_due());
+        assert_eq!(unsynced.add(1), Due::Now);
+        assert!(unsynced.take_due());
+        assert_eq!(unsynced.add(2), Due::Nothing);
+    }
+
+    #[test]
+    fn the_first_record_after_a_sync_starts_the_clock() {
+        let after = Duration::from_secs(5);
+        let mut unsynced = Unsynced::new();
+        unsynced.set_policy(FlushPolicy { messages: i64::MAX, after: Some(after) });
+        assert_eq!(unsynced.add(1), Due::After(after));
+        assert_eq!(unsynced.add(1), Due::Nothing);
+        unsynced.expire();
+        assert!(unsynced.take_due());
+        assert_eq!(unsynced.add(1), Due::After(after));
+    }
+}
