@@ -128,8 +128,9 @@ async fn read(
             loop {
                 tokio::select! {
                     biased;
-                    frame = &mut next => break frame,
+                    // First, or a client that never pauses would keep the broker from stopping.
                     _ = &mut stopped => return End::Quiet,
+                    frame = &mut next => break frame,
                     () = idle.as_mut() => {
                         if !answers.any_waiting() && active.elapsed() >= limits.idle_max {
                             return End::Reason("idle for too long".to_owned());

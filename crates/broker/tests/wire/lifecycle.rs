@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use klamm_protocol::messages::{DeleteTopicsRequest, FetchRequest};
@@ -116,4 +117,22 @@ fn many_partitions_share_the_syncs() {
             assert_eq!((answer.error_code, answer.base_offset), (0, round));
         }
     }
+}
+
+#[test]
+fn a_client_that_never_pauses_does_not_keep_the_broker_from_stopping() {
+    let (_dir, broker) = start(&[]);
+    broker.topic("t", 1, &[]);
+    let mut socket = broker.connect();
+    let mut writer = socket.stream.try_clone().expect("a socket");
+    let header = [0u8, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+    let frame = [&10i32.to_be_bytes()[..], &header].concat().repeat(1000);
+    let sending = std::thread::spawn(move || while writer.write_all(&frame).is_ok() {});
+    let reading = std::thread::spawn(move || while socket.frame().is_some() {});
+    std::thread::sleep(Duration::from_millis(100));
+    let began = Instant::now();
+    broker.stop();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    sending.join().expect("ended");
+    reading.join().expect("ended");
 }
