@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use klamm_log::{Offline, SyncPoint};
+use klamm_log::{CheckpointPoint, Offline, SyncPoint};
 use tracing::warn;
 
 use super::Partition;
@@ -160,16 +160,72 @@ impl Partition {
             }
         };
         let outcome = point.run();
-        // A failure takes the directory offline and is logged there.
-        if let Some(Err(_)) = self.with_log(|log| log.end_checkpoint(point, outcome)) {
-            self.dir.wake_all();
+        match self.end_checkpoint(point, outcome) {
+            Ok(woken) => woken.iter().for_each(|signal| signal.fire()),
+            // Logged where the directory was taken offline.
+            Err(_) => self.dir.wake_all(),
         }
+    }
+
+    /// Ends a checkpoint; answers whom to wake: it has made durable what a sync under way at the
+    /// same time will find done already.
+    fn end_checkpoint(
+        &self,
+        point: CheckpointPoint,
+        outcome: io::Result<()>,
+    ) -> Result<Vec<Arc<Signal>>, Offline> {
+        let mut state = self.lock();
+        let Some(log) = &mut state.log else { return Ok(Vec::new()) };
+        log.end_checkpoint(point, outcome)?;
+        Ok(self.advance(log.synced_end_offset()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+    use klamm_cluster::FlushClass;
+    use klamm_env::Env;
+    use klamm_log::{LogConfig, LogDir, Origin, TopicPartition};
+    use klamm_protocol::compression::Compression;
+    use klamm_protocol::records::{BatchBuilder, NewRecord};
+    use tempfile::TempDir;
+    use tokio::runtime::Builder;
+    use uuid::Uuid;
+
+    use super::super::Leadership;
     use super::*;
+    use crate::data_dir::DataDir;
+
+    fn one_record() -> Vec<u8> {
+        let mut builder = BatchBuilder::new(Compression::None, usize::MAX);
+        builder.append(&NewRecord::default()).expect("no bound");
+        builder.build().expect("nothing is compressed").to_vec()
+    }
+
+    #[test]
+    fn a_checkpoint_that_overtakes_a_sync_wakes_who_waits_for_it() {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let env = Env::real().expect("a runtime for blocking work");
+        let folder = TempDir::new().expect("a folder");
+        let log_dir = LogDir::open(Arc::clone(&env.files), folder.path()).expect("taken");
+        let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
+        let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
+        let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config.clone()));
+        let leadership = Leadership { epoch: 0, flush: FlushClass::Acked, min_isr: 1, isr: 1 };
+        partition.apply(Some(leadership), &config);
+        runtime.block_on(partition.open()).expect("opened");
+        let appended = partition.append(&mut one_record(), None, Origin::Client, true);
+        let end = appended.expect("appended").last_offset + 1;
+        let signal = Arc::new(Signal::default());
+        partition.waiters().add(end, &signal);
+        let sync = partition.begin_sync().expect("something to sync");
+        let outcome = sync.run();
+        partition.checkpoint();
+        assert_eq!(partition.end_sync(sync, outcome).expect("online").len(), 0);
+        assert_eq!(partition.high_watermark(), end);
+        assert!(signal.fired().now_or_never().is_some(), "nobody would ever wake it");
+    }
 
     #[test]
     fn records_are_counted_until_a_sync_is_due() {
