@@ -183,6 +183,9 @@ fn elect(
     let due = due(image, next)?;
     let winner = candidate(image, assignment, next);
     if let Some(winner) = winner {
+        // With a leader at hand, the last unsound one need not stay listed.
+        let flush = next.flush;
+        next.isr.retain(|member| is_sound(image, *member, flush));
         lead(image, next, winner);
         return Some(Reason::Election);
     }

@@ -173,6 +173,19 @@ fn an_eligible_replica_leads_when_none_in_sync_can() {
 }
 
 #[test]
+fn an_eligible_replica_takes_the_place_of_an_unsound_leader() {
+    let mut world = World::with_brokers(2);
+    world.topic(&[1, 2], &[("min.insync.replicas", "2")]);
+    world.edit(|state| {
+        state.isr.retain(|member| member.id == 1);
+        state.elr = vec![Member { id: 2, epoch: 1 }];
+    });
+    world.start(1, Unsound);
+    world.settle();
+    assert_eq!(world.show(), "2@1 isr 2:1");
+}
+
+#[test]
 fn hazard_98_members_struck_off_do_not_become_eligible() {
     let mut world = World::with_brokers(3);
     world.topic(&[1, 2, 3], &[("min.insync.replicas", "3")]);

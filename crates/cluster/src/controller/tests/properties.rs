@@ -153,7 +153,7 @@ fn check_invariants(world: &World, before: &States) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn histories_keep_the_invariants_and_any_prefix_of_writes_ends_the_same(
