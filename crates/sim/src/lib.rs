@@ -4,6 +4,8 @@
 //! processes, not twice within one: run one seed per process (`klamm-sim`).
 
 pub mod disk;
+pub mod durability;
+pub mod trace;
 pub mod world;
 
 mod network;
