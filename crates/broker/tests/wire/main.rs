@@ -7,5 +7,6 @@ mod fetching;
 mod lifecycle;
 mod offsets;
 mod producing;
+mod restarts;
 mod sessions;
 mod socket;
