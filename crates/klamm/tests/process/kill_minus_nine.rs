@@ -1,17 +1,19 @@
 //! Killed again and again in the middle of producing: nothing acknowledged is lost or doubled.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use klamm_protocol::messages::ProduceRequest;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::broker_process::{BrokerProcess, Connection, batch, idempotent};
+use crate::broker_process::{BrokerProcess, Connection, Launch, batch, eventually, idempotent};
 
 const KILLS: usize = 20;
 /// As many as an idempotent producer may have in flight.
 const IN_FLIGHT: i32 = 5;
 const VERSION: i16 = 9;
+const PRODUCERS: i32 = 4;
 
 #[test]
 fn twenty_kills_in_a_row_lose_nothing_acknowledged() {
@@ -89,4 +91,57 @@ fn an_idempotent_producer_that_retries_over_kills_is_in_the_log_exactly_once() {
     for (offset, value) in found {
         assert_eq!(value[..], *offset.to_string().as_bytes());
     }
+}
+
+#[test]
+fn many_producers_over_rolling_segments_lose_nothing_acknowledged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut broker = Launch::on(dir.path()).set("log.segment.bytes=1048576").start();
+    broker.connect().create_topic("t", PRODUCERS);
+    let mut acknowledged = vec![BTreeMap::new(); usize::try_from(PRODUCERS).expect("few")];
+    for round in 0..4_u8 {
+        let address = broker.address();
+        let producers: Vec<_> = (0..PRODUCERS)
+            .map(|partition| {
+                std::thread::spawn(move || produce_until_gone(address, partition, round))
+            })
+            .collect();
+        // The kill comes when the first partition has rolled again.
+        let mut watcher = broker.connect();
+        let enough = i64::from(round + 1) * 20;
+        eventually("a few segments", || {
+            (watcher.list_offset("t", 0, -1, -1).1 >= enough).then_some(())
+        });
+        let launch = broker.kill();
+        for (known, producer) in acknowledged.iter_mut().zip(producers) {
+            known.extend(producer.join().expect("a producer does not panic"));
+        }
+        broker = launch.start();
+    }
+    let mut client = broker.connect();
+    for (partition, known) in (0..).zip(&acknowledged) {
+        let found: BTreeMap<_, _> = client.read_all("t", partition).into_iter().collect();
+        assert!(known.len() > 4, "only {} acknowledged in {partition}", known.len());
+        for (offset, first) in known {
+            let there = found.get(offset).and_then(|value| value.first());
+            assert_eq!(there, Some(first), "partition {partition} at {offset}");
+        }
+    }
+}
+
+/// Large records of one byte to one partition until the broker is gone; offsets and bytes of those
+/// that were acknowledged.
+fn produce_until_gone(address: SocketAddr, partition: i32, round: u8) -> Vec<(i64, u8)> {
+    let mut client = Connection::open(address);
+    let mut acknowledged = Vec::new();
+    for number in 0..=u8::MAX {
+        let byte = round.wrapping_mul(50).wrapping_add(number);
+        let record = batch(&vec![byte; 100_000]);
+        client.send(VERSION, &Connection::produce_request("t", partition, -1, Some(&record)));
+        let Some(response) = client.try_receive::<ProduceRequest>(VERSION, 0) else { break };
+        let part = &response.responses[0].partition_responses[0];
+        assert_eq!(part.error_code, 0);
+        acknowledged.push((part.base_offset, byte));
+    }
+    acknowledged
 }
