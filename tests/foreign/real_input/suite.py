@@ -31,7 +31,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from sample import Record
 
 RECORDS = int(os.environ.get("KLAMM_REAL_INPUT_RECORDS", "25000"))  # from each producer
-KILL_AT = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85)  # shares of all acknowledgements
+KILLS = int(os.environ.get("KLAMM_REAL_INPUT_KILLS", "6"))
+KILL_AT = [(number + 0.5) / KILLS for number in range(KILLS)]  # shares of all acknowledgements
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 DEADLINE_S = 600
 AHEAD = 5000  # records that a producer may have unacknowledged
