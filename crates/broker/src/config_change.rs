@@ -37,10 +37,7 @@ impl Outcome {
     pub(crate) fn into_wire(self) -> (i16, Option<String>) {
         match self.0 {
             Ok(()) => (ErrorCode::None.as_i16(), None),
-            Err(refused) => {
-                let message = Some(refused.message).filter(|text| !text.is_empty());
-                (refused.code.as_i16(), message)
-            }
+            Err(refused) => (refused.code.as_i16(), Some(refused.message)),
         }
     }
 }
@@ -137,7 +134,8 @@ fn checked(
         }
     };
     if scope == Scope::Topic && image.topic(name).is_none() {
-        return Err(Refused::new(ErrorCode::UnknownTopicOrPartition, ""));
+        let message = format!("There is no topic '{name}'.");
+        return Err(Refused::new(ErrorCode::UnknownTopicOrPartition, message));
     }
     Ok((ConfigAlteration { resource, change: how }, settings))
 }

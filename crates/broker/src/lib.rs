@@ -33,6 +33,7 @@ mod memory;
 mod partition;
 mod partitions;
 mod producer_ids;
+mod recompress;
 mod request;
 mod retention;
 mod server;

@@ -36,16 +36,6 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The name as metrics write it: two topics whose metric names are equal cannot both exist.
-pub(crate) fn metric_name(name: &str) -> String {
-    name.replace('.', "_")
-}
-
-/// Whether the name has a character that metrics replace or replace by.
-pub(crate) fn may_collide(name: &str) -> bool {
-    name.contains(['.', '_'])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,11 +50,5 @@ mod tests {
         for name in ["", ".", "..", "a b", "a/b", "ä", "a\0", "a:b", &too_long] {
             assert!(check(name).is_err(), "{name}");
         }
-    }
-
-    #[test]
-    fn dots_and_underscores_collide() {
-        assert_eq!(metric_name("a.b_c"), metric_name("a_b.c"));
-        assert!(may_collide("a.b") && may_collide("a_b") && !may_collide("a-b"));
     }
 }

@@ -133,7 +133,7 @@ impl BrokerConfig {
 
     /// The value in force of a broker key, in canonical form; `None` is null.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
-        if name == "broker.id" {
+        if name == "broker.id" || name == "node.id" {
             return Some(self.values.broker_id.to_string());
         }
         let key = find(name)?;
@@ -157,11 +157,6 @@ impl BrokerConfig {
     /// The keys set for all brokers while they ran.
     pub(crate) fn set_for_all(&self) -> &Settings {
         &self.all_brokers
-    }
-
-    /// The keys set for this broker while it ran.
-    pub(crate) fn set_for_this(&self) -> &Settings {
-        &self.this_broker
     }
 }
 

@@ -85,6 +85,8 @@ fn failed(name: &str, refused: Refused) -> CreatePartitionsTopicResult {
     CreatePartitionsTopicResult {
         name: name.to_owned(),
         error_code: refused.code.as_i16(),
-        error_message: Some(refused.message),
+        // Kafka has no sentence for this one, and its code says all.
+        error_message: Some(refused.message)
+            .filter(|_| refused.code != ErrorCode::UnknownTopicOrPartition),
     }
 }

@@ -179,6 +179,7 @@ fn succeeded(
     let mut result = CreatableTopicResult {
         name: created.name.clone(),
         topic_id: created.id,
+        error_message: None,
         ..Default::default()
     };
     if ctx.api_version >= 5 {

@@ -37,7 +37,7 @@ pub(crate) async fn handle(
             }
             Err(refused) => {
                 result.error_code = refused.code.as_i16();
-                result.error_message = Some(refused.message).filter(|text| !text.is_empty());
+                result.error_message = Some(refused.message);
             }
         }
         result

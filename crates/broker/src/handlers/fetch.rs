@@ -8,7 +8,7 @@
 //!   stalls; later ones stay within the limits of partition, request and `fetch.max.bytes`.
 //! - Incremental sessions from version 7 on; a partition that had records is served last next time.
 //! - The last stable offset is the high watermark while no transactions are offered; the list of
-//!   aborted ones is empty for read_committed and null otherwise.
+//!   aborted ones is empty for read_committed and where there is no partition, null otherwise.
 //! - Current leader epochs are checked from version 9 on. Who leads is told from version 16 on.
 //!
 //! Known gaps: brokers do not replicate yet, so a replica's fetch (`replica_id` at or above 0) is
@@ -261,7 +261,7 @@ impl Fetch {
             high_watermark: -1,
             last_stable_offset: -1,
             log_start_offset: -1,
-            aborted_transactions: None,
+            aborted_transactions: part.partition.is_err().then(Vec::new),
             ..PartitionData::default()
         };
         let moved = matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);

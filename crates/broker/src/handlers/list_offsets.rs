@@ -12,8 +12,8 @@
 //! | -6 | 11 | the first offset that waits for remote storage: -1, there is none |
 //!
 //! A time is answered with the first record that is not older; records that this reader cannot see
-//! yet do not count. A partition that stands twice in the request is INVALID_REQUEST; a negative
-//! time that the version does not know is UNSUPPORTED_VERSION for that partition.
+//! yet do not count. A partition that stands twice in the request is answered once, with
+//! INVALID_REQUEST; a negative time that the version does not know is UNSUPPORTED_VERSION for that partition.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -54,7 +54,13 @@ pub(crate) async fn handle(
     let mut topics = Vec::with_capacity(request.topics.len());
     for (topic_at, topic) in request.topics.into_iter().enumerate() {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for (at, asked) in topic.partitions.iter().enumerate() {
+        for asked in &topic.partitions {
+            let at = partitions.len();
+            let answered =
+                |part: &ListOffsetsPartitionResponse| part.partition_index == asked.partition_index;
+            if partitions.iter().any(answered) {
+                continue;
+            }
             let found = if twice.contains(&(topic.name.clone(), asked.partition_index)) {
                 Err(ErrorCode::InvalidRequest)
             } else {

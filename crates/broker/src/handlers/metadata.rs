@@ -83,12 +83,13 @@ impl Wanted {
             Some(topics) => topics,
         };
         let malformed = |topic: &klamm_protocol::messages::metadata::MetadataRequestTopic| {
-            version < 12 && (topic.name.is_none() || !topic.topic_id.is_nil())
+            let unnamed = topic.name.is_none() && (version < 12 || topic.topic_id.is_nil());
+            unnamed || (version < 12 && !topic.topic_id.is_nil())
         };
         if topics.iter().any(malformed) {
             let refused = topics.iter().map(|topic| MetadataResponseTopic {
                 name: Some(topic.name.clone().unwrap_or_default()),
-                ..failed(ErrorCode::InvalidRequest, None, Uuid::nil())
+                ..failed(ErrorCode::InvalidRequest, None, topic.topic_id)
             });
             return Err(MetadataResponse { topics: refused.collect(), ..Default::default() });
         }

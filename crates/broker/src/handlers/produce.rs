@@ -8,6 +8,7 @@
 //!   closes the connection.
 //! - Partitions fail one by one; refused records are named from version 8 on, the current leader
 //!   from version 10 on. zstd needs version 7.
+//! - A topic with a codec of its own gets the batch in it (`compression.type`).
 //! - Clients cannot write to internal topics, except the one that Kafka's own tools use.
 //!
 //! Known gaps: transactions are not offered. A transactional id or batch is refused with
@@ -25,10 +26,11 @@ use klamm_protocol::messages::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
     TopicProduceResponse,
 };
-use klamm_protocol::records::{BatchHeader, split};
+use klamm_protocol::records::{Batch, BatchError, BatchHeader};
 
 use crate::acks::{Ack, wait_all};
 use crate::partition::{Appended, Partition, Refusal};
+use crate::recompress::recompressed;
 use crate::request::{Answer, RequestContext};
 
 /// The client id with which Kafka's tools may write to internal topics.
@@ -81,32 +83,63 @@ async fn append(
     topic: &str,
     part: PartitionProduceData,
     acks: i16,
-) -> Result<(Arc<Partition>, Appended), Refusal> {
+) -> Result<(Arc<Partition>, Appended), Refused> {
     let partition = ctx.broker.partitions.leader(topic, part.index)?;
-    let records = one_batch(ctx.api_version, part.records)?;
+    let batch = one_batch(ctx.api_version, part.records)?;
     if partition.is_internal() && &*ctx.client_id != ADMIN_CLIENT_ID {
         return Err(ErrorCode::InvalidTopicException.into());
     }
     partition.open().await?;
+    let with_start = |refusal| Refused { log_start_offset: partition.log_start_offset(), refusal };
+    if batch.has_producer_id() && batch.producer_epoch < 0 {
+        return Err(with_start(ErrorCode::InvalidProducerEpoch.into()));
+    }
+    let recompressed = recompressed(&batch, &ctx.broker.topic_config(topic));
+    let recompressed = recompressed.map_err(|code| with_start(code.into()))?;
+    let records = recompressed.unwrap_or_else(|| batch.into_bytes());
     // The log sets offset and epoch in place; a frame that nobody shares needs no copy for it.
     let mut records = records.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-    let appended = partition.append(&mut records, None, Origin::Client, acks == -1)?;
-    Ok((partition, appended))
+    match partition.append(&mut records, None, Origin::Client, acks == -1) {
+        Ok(appended) => Ok((partition, appended)),
+        Err(refusal) => Err(with_start(refusal)),
+    }
+}
+
+/// A refusal and the first offset of the log that refused; -1 where no log was asked.
+struct Refused {
+    refusal: Refusal,
+    log_start_offset: i64,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Refused {
+        Refused { refusal, log_start_offset: -1 }
+    }
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Refused {
+        Refusal::from(code).into()
+    }
 }
 
 /// Exactly one batch of the current format, in a codec that the version may carry; its content is
 /// checked by the log.
-fn one_batch(api_version: i16, records: Option<Bytes>) -> Result<Bytes, Refusal> {
+fn one_batch(api_version: i16, records: Option<Bytes>) -> Result<Batch, Refusal> {
     let records = records.filter(|records| !records.is_empty()).ok_or(ErrorCode::InvalidRecord)?;
-    let mut batches = split(records.clone());
-    let Some(Ok(first)) = batches.next() else { return Ok(records) };
-    if batches.next().is_some() {
+    let batch = Batch::parse(&records).map_err(|error| match error {
+        BatchError::HeaderTruncated { .. }
+        | BatchError::Truncated { .. }
+        | BatchError::OldMagic { .. } => ErrorCode::InvalidRecord,
+        _ => ErrorCode::CorruptMessage,
+    })?;
+    if batch.bytes().len() < records.len() {
         return Err(ErrorCode::InvalidRecord.into());
     }
-    if api_version < ZSTD_SINCE && first.header().compression() == Ok(Compression::Zstd) {
+    if api_version < ZSTD_SINCE && batch.compression() == Ok(Compression::Zstd) {
         return Err(ErrorCode::UnsupportedCompressionType.into());
     }
-    Ok(records)
+    Ok(batch)
 }
 
 /// The answer as it grows, and the batches that are not acknowledged yet.
@@ -132,7 +165,7 @@ impl Done {
         });
     }
 
-    fn note(&mut self, index: i32, appended: Result<(Arc<Partition>, Appended), Refusal>) {
+    fn note(&mut self, index: i32, appended: Result<(Arc<Partition>, Appended), Refused>) {
         let topic = self.response.responses.len() - 1;
         let parts = &mut self.response.responses[topic].partition_responses;
         match appended {
@@ -147,7 +180,7 @@ impl Done {
                     ..Default::default()
                 });
             }
-            Err(refusal) => parts.push(refused(index, refusal)),
+            Err(why) => parts.push(refused(index, why)),
         }
     }
 
@@ -214,7 +247,21 @@ impl Done {
     }
 }
 
-fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
+/// As Kafka: what a log refuses for its form is answered without the log's start.
+fn log_start_offset(why: &Refused) -> i64 {
+    match why.refusal.code {
+        ErrorCode::CorruptMessage
+        | ErrorCode::MessageTooLarge
+        | ErrorCode::RecordListTooLarge
+        | ErrorCode::NotLeaderOrFollower
+        | ErrorCode::KafkaStorageError => -1,
+        _ => why.log_start_offset,
+    }
+}
+
+fn refused(index: i32, why: Refused) -> PartitionProduceResponse {
+    let log_start_offset = log_start_offset(&why);
+    let refusal = why.refusal;
     let record_errors = refusal.records.into_iter().map(|record| BatchIndexAndErrorMessage {
         batch_index: record.batch_index,
         batch_index_error_message: Some(record.message),
@@ -224,7 +271,7 @@ fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
         error_code: refusal.code.as_i16(),
         base_offset: -1,
         log_append_time_ms: -1,
-        log_start_offset: -1,
+        log_start_offset,
         record_errors: record_errors.collect(),
         error_message: refusal.message,
         ..Default::default()
