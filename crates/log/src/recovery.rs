@@ -1,6 +1,8 @@
 //! Opening a log: what is trusted, what is read and checked, what is cut. The steps are those of
 //! `docs/format.md`.
 
+mod found;
+mod producers;
 mod scan;
 
 use std::collections::BTreeSet;
@@ -11,7 +13,6 @@ use std::sync::atomic::AtomicI64;
 use arc_swap::ArcSwap;
 use klamm_env::files::{File, OpenMode};
 use klamm_protocol::records::BatchHeader;
-use uuid::Uuid;
 
 use crate::checkpoint::{decode_epochs, invalid, read_file, read_text};
 use crate::epochs::EpochCache;
@@ -20,15 +21,18 @@ use crate::files::{Place, SegmentFile};
 use crate::index::{Entry, OffsetEntry, TimeEntry};
 use crate::log::{Active, Drain, Log, OpenLog, SyncState};
 use crate::names::{
-    CLEANED_FILE_SUFFIX, DELETED_FILE_SUFFIX, INDEX_SUFFIX, LEADER_EPOCHS, LOG_SUFFIX,
-    PARTITION_METADATA, SNAPSHOT_SUFFIX, SWAP_FILE_SUFFIX, TEMPORARY_SUFFIX, TIME_INDEX_SUFFIX,
-    TXN_INDEX_SUFFIX, offset_of_file, uuid_from_base64, uuid_to_base64,
+    INDEX_SUFFIX, LEADER_EPOCHS, LOG_SUFFIX, PARTITION_METADATA, SNAPSHOT_SUFFIX,
+    TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
 };
 use crate::producers::ProducerState;
 use crate::reader::{Shared, View};
 use crate::segment::{HeaderScan, Indexer, Indexes, Segment, index_len};
-use crate::snapshot;
 
+pub(crate) use found::read_topic_id;
+pub(crate) use producers::load_producers;
+
+use found::{Found, write_topic_id};
+use producers::{apply_segments, load_snapshot};
 use scan::{BatchScan, Scanned};
 
 /// What opening a log found.
@@ -125,76 +129,6 @@ fn create(open: OpenLog, place: Place, dir_is_new: bool) -> io::Result<(Log, Rec
         sync,
     };
     Ok((parts.into_log(open, place), report))
-}
-
-pub(crate) fn read_topic_id(place: &Place) -> io::Result<Option<Uuid>> {
-    let text = match read_text(&*place.files, &place.path(PARTITION_METADATA)) {
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
-        other => other?,
-    };
-    let Some(text) = text else {
-        return Ok(None);
-    };
-    let id = text.lines().find_map(|line| line.strip_prefix("topic_id:"));
-    Ok(id.and_then(|id| uuid_from_base64(id.trim())))
-}
-
-fn write_topic_id(place: &Place, topic_id: Uuid) -> io::Result<Arc<dyn File>> {
-    let file = place.files.open(&place.path(PARTITION_METADATA), OpenMode::Create)?;
-    let text = format!("version: 0\ntopic_id: {}", uuid_to_base64(topic_id));
-    file.set_len(0)?;
-    file.write_all_at(text.as_bytes(), 0)?;
-    Ok(file)
-}
-
-/// The files of a log by what they are.
-struct Found {
-    bases: Vec<i64>,
-    snapshots: BTreeSet<i64>,
-}
-
-impl Found {
-    /// Lists the directory and removes what unfinished work left behind.
-    fn list(place: &Place) -> io::Result<Found> {
-        let names: Vec<String> =
-            place.files.list(&place.dir)?.into_iter().map(|entry| entry.name).collect();
-        let bases: Vec<i64> =
-            names.iter().filter_map(|name| offset_of_file(name, LOG_SUFFIX)).collect();
-        let mut snapshots = BTreeSet::new();
-        for name in &names {
-            let orphan = [INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX].iter().any(|suffix| {
-                let base = offset_of_file(name, suffix);
-                base.is_some_and(|base| bases.binary_search(&base).is_err())
-            });
-            let leftover = [DELETED_FILE_SUFFIX, CLEANED_FILE_SUFFIX, TEMPORARY_SUFFIX]
-                .iter()
-                .any(|suffix| name.ends_with(suffix));
-            if orphan || leftover {
-                place.remove(&place.path(name))?;
-            } else if name.ends_with(SWAP_FILE_SUFFIX) {
-                // Nothing of ours; Apache Kafka may have died while it swapped cleaned segments.
-                tracing::warn!(dir = %place.dir.display(), name, "file is ignored");
-            }
-            snapshots.extend(offset_of_file(name, SNAPSHOT_SUFFIX));
-        }
-        Ok(Found { bases, snapshots })
-    }
-
-    /// Removes segments that lie below the log's start and the recovery point: their deletion may
-    /// have begun. Snapshots below what is left go with them: what came after them is gone.
-    fn finish_deletions(mut self, place: &Place, below: i64) -> io::Result<Found> {
-        let doomed = self.bases.partition_point(|base| *base <= below).saturating_sub(1);
-        for base in self.bases.drain(..doomed) {
-            for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX] {
-                place.remove(&place.segment_path(base, suffix))?;
-            }
-        }
-        let kept = self.snapshots.split_off(&self.bases.first().copied().unwrap_or(0));
-        for snapshot in std::mem::replace(&mut self.snapshots, kept) {
-            place.remove(&place.segment_path(snapshot, SNAPSHOT_SUFFIX))?;
-        }
-        Ok(self)
-    }
 }
 
 /// A segment that recovery has read and that may be appended to.
@@ -628,61 +562,4 @@ fn assign(epochs: &mut EpochCache, header: &BatchHeader) {
     {
         epochs.assign(header.partition_leader_epoch, header.base_offset);
     }
-}
-
-/// The newest sound snapshot at or below `limit`, and its offset.
-fn load_snapshot(
-    place: &Place,
-    snapshots: &BTreeSet<i64>,
-    limit: i64,
-) -> io::Result<(ProducerState, Option<i64>)> {
-    for offset in snapshots.range(..=limit).rev() {
-        let path = place.segment_path(*offset, SNAPSHOT_SUFFIX);
-        let bytes = read_file(&*place.files, &path)?;
-        match bytes.as_deref().and_then(snapshot::decode) {
-            Some(producers) => return Ok((producers, Some(*offset))),
-            None => tracing::warn!(path = %path.display(), "damaged producer snapshot is ignored"),
-        }
-    }
-    Ok((ProducerState::default(), None))
-}
-
-/// Applies the batches from `from` to before `limit` of complete segments.
-fn apply_segments(
-    producers: &mut ProducerState,
-    segments: &[Arc<Segment>],
-    from: i64,
-    limit: i64,
-    now_ms: i64,
-) -> io::Result<()> {
-    let first = segments.partition_point(|segment| segment.end_offset() <= from);
-    for segment in &segments[first..] {
-        let Some((position, _)) = segment.locate(from)? else {
-            continue;
-        };
-        let mut scan = segment.scan(position);
-        while let Some((_, header)) = scan.next()? {
-            if header.base_offset >= limit {
-                return Ok(());
-            }
-            if header.has_producer_id() && header.base_offset >= from {
-                producers.apply(&header, now_ms);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The producers as of `end`, from the newest snapshot and the batches since.
-pub(crate) fn load_producers(
-    place: &Place,
-    view: &View,
-    snapshots: &BTreeSet<i64>,
-    end: i64,
-    now_ms: i64,
-) -> io::Result<ProducerState> {
-    let (mut producers, from) = load_snapshot(place, snapshots, end)?;
-    let from = from.unwrap_or(view.segments[0].base_offset);
-    apply_segments(&mut producers, &view.segments, from, end, now_ms)?;
-    Ok(producers)
 }

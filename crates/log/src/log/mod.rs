@@ -1,6 +1,7 @@
 //! One partition's log.
 
 mod append;
+mod checkpoints;
 mod retention;
 mod sync;
 mod truncate;
@@ -25,8 +26,9 @@ use crate::recovery::{self, RecoveryReport};
 use crate::segment::{Indexer, Segment};
 
 pub use append::{Appended, LeaderAppend, Origin};
+pub use checkpoints::CheckpointPoint;
 pub use retention::Deletion;
-pub use sync::{CheckpointPoint, SyncPoint};
+pub use sync::SyncPoint;
 pub use truncate::Drain;
 
 pub(crate) use sync::SyncState;
