@@ -27,7 +27,7 @@ use crate::partitions::{Identity, Partitions};
 use crate::producer_ids::ProducerIds;
 use crate::request::ListenerInfo;
 use crate::server::{Bound, Server, ServerLimits};
-use crate::{checkpointer, deletion, flusher, retention, strays};
+use crate::{checkpointer, deletion, flush_class, flusher, retention, strays};
 
 /// Time that connections have to end once the broker stops.
 const CONNECTIONS_STOP_MAX: Duration = Duration::from_secs(5);
@@ -155,7 +155,9 @@ impl Broker {
         let limits = limits(&config);
         let broker = build(env.clone(), config, &membership, dirs);
         let mut updates = membership.images().subscribe();
-        broker.apply(&updates.next().await, &background);
+        let first = updates.next().await;
+        broker.apply(&first, &background);
+        flush_class::follow(&broker, &first, &background);
         let strays = strays::find(&broker.env, &broker.partitions).await;
         let mut tasks = background_tasks(&broker, &background, &syncing);
         tasks.push(background.spawn(strays::remove(broker.env.clone(), strays)));
@@ -261,6 +263,7 @@ async fn follow(broker: Arc<Broker>, mut updates: ImageUpdates, background: Loop
         let update = updates.next().await;
         let before = broker.image();
         broker.apply(&update, &background);
+        flush_class::follow(&broker, &update, &background);
         let broker = Arc::clone(&broker);
         background.spawn(async move { forget_deleted(&broker, &before, &update).await });
     }

@@ -22,6 +22,7 @@ mod data_dir;
 mod deletion;
 mod dispatch;
 mod fetch_session;
+mod flush_class;
 mod flusher;
 mod frame_reader;
 mod frame_writer;

@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
+use klamm_cluster::FlushClass;
 use klamm_cluster::nodes::NodeKey;
 use klamm_cluster::nodes::broker::EpochNode;
 use klamm_cluster::nodes::topic::PartitionNode;
 use klamm_cluster::tree::Home;
 use klamm_cluster::tree::embedded::EmbeddedHome;
 use klamm_env::{Env, Loop};
+use klamm_protocol::messages::IncrementalAlterConfigsRequest;
+use klamm_protocol::messages::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
 use uuid::Uuid;
 
-use crate::broker::{TestBroker, start, try_start};
+use crate::broker::{TestBroker, eventually, start, try_start};
 use crate::socket::{batch, fetch_request, records};
 
 /// The broker's registration and the state of `topic`-0, from the tree of a broker that is gone.
@@ -84,6 +87,33 @@ fn a_process_that_dies_leaves_a_restart_that_is_sound_within_the_boot() {
     let (epoch, state) = tree(dir.path(), topic);
     assert_eq!((epoch.epoch, epoch.clean_since), (2, 1));
     assert_eq!((state.leader_epoch, state.unclean_epoch), (1, -1));
+}
+
+#[test]
+fn hazard_97_from_os_to_acked_in_two_steps_of_the_leader_epoch() {
+    let (dir, broker) = start(&[]);
+    let topic = broker.topic("t", 1, &[("flush", "os")]);
+    broker.connect().produce("t", 0, -1, batch(&[b"before"]));
+    let resource = AlterConfigsResource {
+        resource_type: 2,
+        resource_name: "t".to_owned(),
+        configs: vec![AlterableConfig {
+            name: "flush".to_owned(),
+            config_operation: 0,
+            value: Some("acked".to_owned()),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let request =
+        IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+    assert_eq!(broker.connect().call(1, &request).responses[0].error_code, 0);
+    eventually("the leader's word has come", || broker.leader_epoch("t", 0) == 2);
+    let mut socket = broker.connect();
+    assert_eq!(socket.produce("t", 0, -1, batch(&[b"after"])).base_offset, 1);
+    drop(socket);
+    broker.stop();
+    assert_eq!(tree(dir.path(), topic).1.flush, FlushClass::Acked);
 }
 
 #[test]

@@ -81,6 +81,7 @@ impl Controller {
                 return Ended::Session;
             }
             let purge_at = self.deleting.values().min().copied();
+            // In this order, so that the same events give the same run.
             let step = tokio::select! {
                 biased;
                 changed = session.changed() => changed.map_err(|_| Ended::Session),

@@ -1,0 +1,63 @@
+//! From `flush=os` to `flush=acked` (R18c): while a partition is *syncing*, acknowledgements wait for
+//! the disk already, but what was confirmed before may be in the page cache only. Once that is
+//! synced too, the leader says so and the controller makes it *acked*.
+
+use std::sync::Arc;
+
+use klamm_cluster::image::ImageUpdate;
+use klamm_cluster::{FlushClass, Partition as PartitionState};
+use klamm_env::Loop;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::broker::Broker;
+use crate::partition::Partition;
+
+/// Looks after the partitions that this broker leads and that an applied update shows as syncing.
+pub(crate) fn follow(broker: &Arc<Broker>, update: &ImageUpdate, background: &Loop) {
+    let start = |topic: Uuid, index: i32| {
+        background.spawn(confirm(Arc::clone(broker), topic, index));
+    };
+    if update.changes.everything {
+        for topic in update.image.topics() {
+            let syncing = topic.partitions().filter(|state| is_due(broker, state));
+            syncing.for_each(|state| start(topic.id, state.index));
+        }
+        return;
+    }
+    for (id, index) in &update.changes.partitions {
+        let topic = update.image.topic_by_id(*id);
+        if let Some(state) = topic.and_then(|topic| topic.partition(*index))
+            && is_due(broker, &state)
+        {
+            start(*id, *index);
+        }
+    }
+}
+
+/// With replicas beside the leader, their fetch offsets have to say it too.
+fn is_due(broker: &Broker, state: &PartitionState<'_>) -> bool {
+    state.flush == FlushClass::Syncing && state.leader == Some(broker.id) && state.isr.len() == 1
+}
+
+async fn confirm(broker: Arc<Broker>, topic: Uuid, index: i32) {
+    let Ok(partition) = broker.partitions.leader_of_id(topic, index) else { return };
+    // Another epoch brings another update.
+    let Ok(epoch) = partition.leader_epoch() else { return };
+    if partition.open().await.is_err() || !sync(&broker, &partition).await {
+        warn!(partition = %partition.id(), "it stays syncing: not all of it is on the disk");
+        return;
+    }
+    match broker.controller.flush_synced(topic, index, epoch).await {
+        Ok(()) => info!(partition = %partition.id(), "flush=acked holds"),
+        Err(refusal) => warn!(partition = %partition.id(), "it stays syncing: {refusal}"),
+    }
+}
+
+/// Makes everything durable that was there when this began; whether it is.
+async fn sync(broker: &Broker, partition: &Arc<Partition>) -> bool {
+    let Some(end) = partition.with_log(|log| log.log_end_offset()) else { return false };
+    let job = Arc::clone(partition);
+    partition.dir().run_job(&*broker.env.threads, move |_| job.checkpoint()).await;
+    partition.with_log(|log| log.synced_end_offset()).is_some_and(|synced| synced >= end)
+}
