@@ -336,7 +336,12 @@ impl Partition {
                 log.record_epoch_start(leadership.epoch);
             }
         }
+        // Under class os nothing that is in the log waits for a sync.
+        let counts_all = leadership.is_some_and(|leadership| !leadership.flush.counts_synced());
+        let log_end = state.log.as_ref().filter(|_| counts_all).map(Log::log_end_offset);
+        let woken = log_end.map_or(Vec::new(), |offset| self.advance(offset));
         drop(state);
+        woken.iter().for_each(|signal| signal.fire());
         if other_epoch {
             self.wake_all();
         }
