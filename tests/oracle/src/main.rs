@@ -1,7 +1,7 @@
 //! The differential oracle: one script of requests goes to Kafka and to Klamm; every field of the
 //! answers is compared, apart from what `may-differ.txt` allows with a reason.
 //!
-//! `oracle KAFKA KLAMM [--short] [--only TEXT] [--list]`, each address as `host:port`. Both brokers
+//! `oracle KAFKA KLAMM [--slice] [--only TEXT] [--list]`, each address as `host:port`. Both brokers
 //! are fresh: one node, id 0, `group.initial.rebalance.delay.ms=0`. `run` starts them.
 //!
 //! - [`cases`]: the script, a function for each behaviour, run at every version that Klamm serves.
@@ -28,18 +28,18 @@ const MAY_DIFFER: &str = include_str!("../may-differ.txt");
 struct Arguments {
     kafka: String,
     klamm: String,
-    short: bool,
+    slice: bool,
     only: Option<String>,
     list: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
     let mut addresses = Vec::new();
-    let (mut short, mut only, mut list) = (false, None, false);
+    let (mut slice, mut only, mut list) = (false, None, false);
     let mut rest = std::env::args().skip(1);
     while let Some(argument) = rest.next() {
         match argument.as_str() {
-            "--short" => short = true,
+            "--slice" => slice = true,
             "--list" => list = true,
             "--only" => only = Some(rest.next().ok_or("--only needs a text")?),
             _ if argument.starts_with('-') => return Err(format!("unknown option {argument}")),
@@ -47,8 +47,8 @@ fn arguments() -> Result<Arguments, String> {
         }
     }
     let [kafka, klamm] = <[String; 2]>::try_from(addresses)
-        .map_err(|_| "usage: oracle KAFKA KLAMM [--short] [--only TEXT] [--list]".to_owned())?;
-    Ok(Arguments { kafka, klamm, short, only, list })
+        .map_err(|_| "usage: oracle KAFKA KLAMM [--slice] [--only TEXT] [--list]".to_owned())?;
+    Ok(Arguments { kafka, klamm, slice, only, list })
 }
 
 fn main() -> ExitCode {
@@ -68,7 +68,7 @@ fn run() -> Result<bool, String> {
     let mut rules = MayDiffer::parse(MAY_DIFFER)?;
     let (mut calls, mut runs) = (0, 0);
     let mut differences: Vec<Difference> = Vec::new();
-    for planned in cases::plan(arguments.short, arguments.only.as_deref()) {
+    for planned in cases::plan(arguments.slice, arguments.only.as_deref()) {
         if arguments.list {
             println!("{}", planned.name);
             continue;
@@ -89,7 +89,7 @@ fn run() -> Result<bool, String> {
     if arguments.list {
         return Ok(true);
     }
-    if !arguments.short && arguments.only.is_none() {
+    if !arguments.slice && arguments.only.is_none() {
         for rule in rules.unused() {
             println!("may-differ.txt: nothing differs any more: {rule}");
         }

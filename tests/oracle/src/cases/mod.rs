@@ -25,18 +25,18 @@ pub(crate) struct Behaviour {
     pub(crate) key: ApiKey,
     pub(crate) name: &'static str,
     pub(crate) run: fn(&mut Case) -> Step,
-    /// Whether it is part of the short script.
-    pub(crate) short: bool,
+    /// Whether it is part of the slice for CI.
+    pub(crate) in_slice: bool,
 }
 
 pub(crate) const fn of(key: ApiKey, name: &'static str, run: fn(&mut Case) -> Step) -> Behaviour {
-    Behaviour { key, name, run, short: true }
+    Behaviour { key, name, run, in_slice: true }
 }
 
 impl Behaviour {
-    /// Left out of the short script.
+    /// Left out of the slice.
     const fn long(mut self) -> Behaviour {
-        self.short = false;
+        self.in_slice = false;
         self
     }
 }
@@ -64,8 +64,8 @@ impl Planned {
     }
 }
 
-/// All cases; `short` keeps the oldest and the newest version of the shorter behaviours.
-pub(crate) fn plan(short: bool, only: Option<&str>) -> Vec<Planned> {
+/// All cases; a slice keeps the oldest and the newest version of the shorter behaviours.
+pub(crate) fn plan(slice: bool, only: Option<&str>) -> Vec<Planned> {
     let all = [
         api_versions::ALL,
         malformed::ALL,
@@ -87,7 +87,7 @@ pub(crate) fn plan(short: bool, only: Option<&str>) -> Vec<Planned> {
         let served = api::find(behaviour.key).expect("cases are for what is served");
         for version in served.min..=served.max {
             let edge = version == served.min || version == served.max;
-            if short && !(behaviour.short && edge) {
+            if slice && !(behaviour.in_slice && edge) {
                 continue;
             }
             let name = format!("{:?} v{version} {}", behaviour.key, behaviour.name);
