@@ -1,5 +1,7 @@
 use super::*;
 
+use klamm_env::files::OpenMode;
+
 fn path(text: &str) -> &Path {
     Path::new(text)
 }

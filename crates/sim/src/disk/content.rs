@@ -1,0 +1,161 @@
+//! What a file or a directory holds, and what of it a power loss leaves.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+use super::InodeId;
+
+/// What a disk writes as one.
+const SECTOR_BYTES: usize = 512;
+
+#[derive(Default)]
+pub(super) struct FileContent {
+    /// What the page cache shows.
+    pub(super) cached: Vec<u8>,
+    /// What a power loss leaves at least.
+    pub(super) durable: Vec<u8>,
+    /// What was done since, oldest first.
+    pub(super) pending: Vec<FileChange>,
+}
+
+pub(super) enum FileChange {
+    Write { offset: usize, bytes: Vec<u8> },
+    SetLen(usize),
+}
+
+#[derive(Default)]
+pub(super) struct DirContent {
+    pub(super) cached: BTreeMap<String, InodeId>,
+    pub(super) durable: BTreeMap<String, InodeId>,
+    pub(super) pending: Vec<NameChange>,
+}
+
+#[derive(Clone)]
+pub(super) enum NameChange {
+    Add(String, InodeId),
+    Remove(String),
+    Rename { from: String, to: String, inode: InodeId },
+}
+
+/// How much of what was not synced a power loss leaves.
+#[derive(Clone, Copy)]
+pub(super) enum Survival {
+    Nothing,
+    Everything,
+    /// Everything before some moment.
+    Prefix,
+    /// Each part with this chance of 100.
+    Some(u32),
+}
+
+impl FileChange {
+    pub(super) fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            FileChange::Write { offset, bytes } => write_into(content, *offset, bytes),
+            FileChange::SetLen(len) => content.resize(*len, 0),
+        }
+    }
+}
+
+pub(super) fn write_into(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    content[offset..end].copy_from_slice(bytes);
+}
+
+impl FileContent {
+    pub(super) fn crash(&mut self, survival: Survival, random: &mut SmallRng) {
+        let pending = std::mem::take(&mut self.pending);
+        let count = match survival {
+            Survival::Nothing => 0,
+            Survival::Prefix => random.random_range(0..=pending.len()),
+            Survival::Everything | Survival::Some(_) => pending.len(),
+        };
+        let mut lens = vec![self.durable.len()];
+        let mut len = self.durable.len();
+        for change in &pending {
+            len = match change {
+                FileChange::Write { offset, bytes } => len.max(offset + bytes.len()),
+                FileChange::SetLen(len) => *len,
+            };
+            lens.push(len);
+        }
+        for change in &pending[..count] {
+            match survival {
+                Survival::Some(chance) => self.apply_some(change, chance, random),
+                _ => change.apply(&mut self.durable),
+            }
+        }
+        // The length is a change of its own: zeros where it is ahead, a cut where it is behind.
+        if matches!(survival, Survival::Some(_)) && random.random_bool(0.5) {
+            let len = lens[random.random_range(0..lens.len())];
+            self.durable.resize(len, 0);
+        }
+        self.cached.clone_from(&self.durable);
+    }
+
+    fn apply_some(&mut self, change: &FileChange, chance: u32, random: &mut SmallRng) {
+        let mut survives = || random.random_range(0..100) < chance;
+        match change {
+            FileChange::SetLen(_) => {
+                if survives() {
+                    change.apply(&mut self.durable);
+                }
+            }
+            FileChange::Write { offset, bytes } => {
+                let mut at = 0;
+                while at < bytes.len() {
+                    let within = (offset + at) % SECTOR_BYTES;
+                    let end = bytes.len().min(at + SECTOR_BYTES - within);
+                    if survives() {
+                        write_into(&mut self.durable, offset + at, &bytes[at..end]);
+                    }
+                    at = end;
+                }
+            }
+        }
+    }
+}
+
+impl DirContent {
+    pub(super) fn crash(&mut self, survival: Survival, random: &mut SmallRng) {
+        let pending = std::mem::take(&mut self.pending);
+        let count = match survival {
+            Survival::Nothing => 0,
+            Survival::Prefix => random.random_range(0..=pending.len()),
+            Survival::Everything | Survival::Some(_) => pending.len(),
+        };
+        for change in &pending[..count] {
+            let survives = match survival {
+                Survival::Some(chance) => random.random_range(0..100) < chance,
+                _ => true,
+            };
+            if survives {
+                apply_name(&mut self.durable, change);
+            }
+        }
+        self.cached.clone_from(&self.durable);
+    }
+}
+
+pub(super) fn apply_name(names: &mut BTreeMap<String, InodeId>, change: &NameChange) {
+    match change {
+        NameChange::Add(name, inode) => {
+            names.insert(name.clone(), *inode);
+        }
+        NameChange::Remove(name) => {
+            names.remove(name);
+        }
+        NameChange::Rename { from, to, inode } => {
+            // The old name may be another file's by now, where changes in between did not survive.
+            if names.get(from) == Some(inode) {
+                names.remove(from);
+            }
+            names.insert(to.clone(), *inode);
+        }
+    }
+}
