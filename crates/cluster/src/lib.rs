@@ -5,8 +5,9 @@
 //! hand, decoded. The same code runs on one laptop, where the tree is a file of its own
 //! ([`tree::embedded`]), and on a cluster.
 //!
-//! Absences: nothing here opens a socket, knows a record or a log; decisions ([`controller::decide`],
-//! [`restart`], [`lease`]) know no clock, no randomness and no tree, only values.
+//! Absences: nothing here opens a socket, knows a record or a log; decisions
+//! ([`controller::reconcile()`], [`restart`], [`lease`]) know no clock, no randomness and no tree,
+//! only values.
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

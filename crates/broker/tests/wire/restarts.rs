@@ -101,9 +101,7 @@ fn hazard_97_from_os_to_acked_in_two_steps_of_the_leader_epoch() {
             name: "flush".to_owned(),
             config_operation: 0,
             value: Some("acked".to_owned()),
-            ..Default::default()
         }],
-        ..Default::default()
     };
     let request =
         IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };

@@ -1,12 +1,14 @@
 //! The controller: decides what the tree says, and writes it.
 //!
-//! Pure: [`reconcile`] and the functions for requests ([`topics`], [`configs`], [`producer_ids`]) take
-//! an image and return [`Write`]s. They look at what *is*, never at what happened, and decide nothing
-//! where nothing is to be done; from any prefix of their writes they reach the same end (R11). The
-//! shell, begun by [`start`], stands for election, fences what is written and takes requests.
+//! Pure: [`reconcile()`] and the functions for requests ([`topics`], [`deletion`], [`configs`],
+//! [`producer_ids`]) take an image and return [`Write`]s. They look at what *is*, never at what
+//! happened, and decide nothing where nothing is to be done; from any prefix of their writes they
+//! reach the same end (R11). The shell, begun by [`start`], stands for election, fences what is
+//! written and takes requests.
 
 mod candidate;
 pub mod configs;
+pub mod deletion;
 pub mod elect;
 mod handle;
 pub mod placement;
@@ -22,9 +24,10 @@ use thiserror::Error;
 
 pub use candidate::{ControllerSettings, start};
 pub use configs::{ConfigAlteration, ConfigChange, ConfigEdit, ConfigRules, EditOp};
+pub use deletion::TopicRef;
 pub use handle::{ControllerHandle, ControllerState};
 pub use reconcile::{Scope, reconcile};
-pub use topics::{CreatedTopic, MorePartitions, NewTopic, TopicDefaults, TopicRef};
+pub use topics::{CreatedTopic, MorePartitions, NewTopic, TopicDefaults};
 pub use write::{Reason, Write};
 
 use crate::nodes::topic::FlushClass;

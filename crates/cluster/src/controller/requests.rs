@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::candidate::Ended;
 use super::configs::alter;
+use super::deletion::delete_topic;
 use super::handle::{Outcome, Request};
 use super::producer_ids::allocate;
 use super::runtime::{Commit, Controller};
-use super::topics::{create_partitions, create_topic, delete_topic};
+use super::topics::{create_partitions, create_topic};
 use super::{
     Context, CreatedTopic, MorePartitions, NewTopic, Reason, Refusal, TopicDefaults, TopicRef,
     Write,

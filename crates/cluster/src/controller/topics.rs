@@ -1,4 +1,4 @@
-//! Creating, growing and deleting topics.
+//! Creating and growing topics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -382,45 +382,7 @@ fn flush_of(image: &Image, topic: &Topic, context: &Context) -> FlushClass {
     first.unwrap_or_else(|| flush_of_new(image, &topic.name, context))
 }
 
-fn unknown_topic(name: &str) -> Refusal {
+pub(super) fn unknown_topic(name: &str) -> Refusal {
     let message = format!("There is no topic '{name}'.");
     Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
-}
-
-/// Names a topic that is to be deleted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TopicRef {
-    /// By name.
-    Name(String),
-    /// By id.
-    Id(Uuid),
-}
-
-/// Marks a topic for deletion (R28): it loses its name at once; brokers put its data aside, and later
-/// its nodes go.
-///
-/// # Errors
-/// When there is no such topic.
-pub fn delete_topic(
-    image: &Image,
-    topic: &TopicRef,
-) -> Result<(String, Uuid, Vec<Write>), Refusal> {
-    let found = match topic {
-        TopicRef::Name(name) => image.topic(name).ok_or_else(|| unknown_topic(name))?,
-        TopicRef::Id(id) => image.topic_by_id(*id).ok_or_else(|| {
-            let message =
-                format!("There is no topic with id {}.", crate::nodes::name::uuid_to_text(*id));
-            Refusal::new(ErrorCode::UnknownTopicId, message)
-        })?,
-    };
-    let node = found.node().ok_or_else(|| unknown_topic(&found.name))?;
-    let name = image.name_node(&found.name).ok_or_else(|| unknown_topic(&found.name))?;
-    let mut ops = vec![Op::delete(NodeKey::Name(found.name.to_string()).path(), name.version)];
-    let resource = ConfigResource::topic(&*found.name);
-    if let Some(config) = image.config_node(&resource) {
-        ops.push(Op::delete(NodeKey::Config(resource).path(), config.version));
-    }
-    let marked = TopicNode { deleting: true, ..node.value.clone() };
-    ops.push(Op::set(NodeKey::Topic(found.id).path(), encode(&marked), node.version));
-    Ok((found.name.to_string(), found.id, vec![Write::new(Reason::Request, ops)]))
 }

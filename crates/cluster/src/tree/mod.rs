@@ -1,7 +1,7 @@
 //! A tree of versioned nodes with sessions, watches and compare-and-set.
 //!
 //! One trait, several homes: [`embedded`] keeps the tree in a file, ZooKeeper and the simulator serve
-//! the same trait. [`crate::conformance`] says what every home has to do.
+//! the same trait. The suite `conformance` says what every home has to do.
 //!
 //! A [`Tree`] is *one session*: what it watches, what it has read and the ephemeral nodes that it
 //! created belong together and end together. After [`SessionState::Expired`] a new one comes from

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use crate::controller::topics::{create_topic, delete_topic};
+use crate::controller::deletion::delete_topic;
+use crate::controller::topics::create_topic;
 use crate::controller::{
     ConfigRules, Context, NewTopic, PartitionDefaults, Refusal, Scope, TopicDefaults, TopicRef,
     Write, reconcile,
