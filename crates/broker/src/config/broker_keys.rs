@@ -98,16 +98,14 @@ broker_table! {
         "Memory in bytes for requests that are being read or handled; when it is used up no further request is read. At least socket.request.max.bytes.";
     max_inflight_requests_per_connection: i32, "max.inflight.requests.per.connection", Int, Some("100"), Allowed::AtLeast(1), ReadOnly, Origin::Klamm,
         "Answers that one connection may have outstanding; further requests are not read until the first is sent.";
-    max_connections: i32, "max.connections", Int, MAX_INT, Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
-        "Connections that the broker keeps open at once.";
+    max_connections: i32, "max.connections", Int, MAX_INT, Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
+        "Connections that the broker keeps open at once; further ones wait to be accepted.";
     max_connections_per_ip: i32, "max.connections.per.ip", Int, MAX_INT, Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
         "Connections that one address may keep open at once.";
-    max_connections_per_ip_overrides: String, "max.connections.per.ip.overrides", String, Some(""), Allowed::Any, ClusterWide, Origin::Kafka,
-        "Other bounds for some addresses, as ADDRESS:COUNT,….";
+    max_connections_per_ip_overrides: String, "max.connections.per.ip.overrides", String, Some(""), Allowed::AddressCounts, ClusterWide, Origin::Kafka,
+        "Other bounds for some IP addresses, as ADDRESS:COUNT,….";
     connections_max_idle_ms: i64, "connections.max.idle.ms", Long, Some("600000"), Allowed::Any, ReadOnly, Origin::Kafka,
         "Milliseconds after which a silent connection is closed; negative never.";
-    request_timeout_ms: i32, "request.timeout.ms", Int, Some("30000"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
-        "Milliseconds that the broker gives requests of its own, such as the automatic creation of a topic.";
 
     // Topics.
     auto_create_topics_enable: bool, "auto.create.topics.enable", Boolean, Some("true"), Allowed::Any, ReadOnly, Origin::Kafka,
@@ -167,17 +165,13 @@ broker_table! {
     log_index_size_max_bytes: i32, "log.index.size.max.bytes", Int, Some("10485760"), Allowed::AtLeast(4), ClusterWide, Origin::Kafka,
         "Largest size of an offset index in bytes.";
     log_preallocate: bool, "log.preallocate", Boolean, Some("false"), Allowed::Any, ClusterWide, Origin::Kafka,
-        "Whether a new segment's file is given its full size at once.";
+        "Whether a new segment's file is given its full size at once. Klamm never does: no effect.";
     log_flush_interval_messages: i64, "log.flush.interval.messages", Long, MAX_LONG, Allowed::AtLeast(1), ClusterWide, Origin::Kafka,
         "Number of records after which a log is synced to disk whatever else is due.";
     log_flush_interval_ms: Option<i64>, "log.flush.interval.ms", Long, None, Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
         "Milliseconds after which unsynced records are synced; if not given, log.flush.scheduler.interval.ms holds.";
     log_flush_scheduler_interval_ms: i64, "log.flush.scheduler.interval.ms", Long, MAX_LONG, Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
         "Milliseconds after which unsynced records are synced, where log.flush.interval.ms is not given.";
-    log_flush_offset_checkpoint_interval_ms: i32, "log.flush.offset.checkpoint.interval.ms", Int, Some("60000"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
-        "Milliseconds between two checkpoints of the recovery points.";
-    log_flush_start_offset_checkpoint_interval_ms: i32, "log.flush.start.offset.checkpoint.interval.ms", Int, Some("60000"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
-        "Milliseconds between two checkpoints of the log start offsets.";
     replica_high_watermark_checkpoint_interval_ms: i64, "replica.high.watermark.checkpoint.interval.ms", Long, Some("5000"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
         "Milliseconds between two checkpoints of the high watermarks.";
     log_message_timestamp_type: TimestampType, "log.message.timestamp.type", String, Some("CreateTime"), Allowed::OneOf(TimestampType::WORDS), ClusterWide, Origin::Kafka,
@@ -187,13 +181,13 @@ broker_table! {
     log_message_timestamp_after_max_ms: i64, "log.message.timestamp.after.max.ms", Long, Some("3600000"), Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
         "How far a timestamp may lie ahead of the broker's clock, in milliseconds.";
     log_cleaner_delete_retention_ms: i64, "log.cleaner.delete.retention.ms", Long, Some("86400000"), Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
-        "Milliseconds for which compacted topics keep a tombstone.";
+        "Milliseconds for which compacted topics keep a tombstone. Klamm does not compact yet: no effect.";
     log_cleaner_min_cleanable_ratio: f64, "log.cleaner.min.cleanable.ratio", Double, Some("0.5"), Allowed::Between(0, 1), ClusterWide, Origin::Kafka,
-        "Share of a compacted log that must be uncompacted before it is worth a pass.";
+        "Share of a compacted log that must be uncompacted before it is worth a pass. Klamm does not compact yet: no effect.";
     log_cleaner_min_compaction_lag_ms: i64, "log.cleaner.min.compaction.lag.ms", Long, Some("0"), Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
-        "Milliseconds for which a record of a compacted topic stays uncompacted.";
+        "Milliseconds for which a record of a compacted topic stays uncompacted. Klamm does not compact yet: no effect.";
     log_cleaner_max_compaction_lag_ms: i64, "log.cleaner.max.compaction.lag.ms", Long, MAX_LONG, Allowed::AtLeast(1), ClusterWide, Origin::Kafka,
-        "Milliseconds after which a record of a compacted topic has to be compacted.";
+        "Milliseconds after which a record of a compacted topic has to be compacted. Klamm does not compact yet: no effect.";
     log_local_retention_ms: i64, "log.local.retention.ms", Long, Some("-2"), Allowed::AtLeast(-2), ClusterWide, Origin::Kafka,
         "Milliseconds to keep on the broker's own disks where remote storage is on, which Klamm does not have.";
     log_local_retention_bytes: i64, "log.local.retention.bytes", Long, Some("-2"), Allowed::AtLeast(-2), ClusterWide, Origin::Kafka,

@@ -54,6 +54,8 @@ pub enum Allowed {
     EachOf(&'static [&'static str]),
     /// `*`, or a list of `partition:broker`.
     ThrottledReplicas,
+    /// `address:count` for any number of IP addresses.
+    AddressCounts,
 }
 
 impl fmt::Display for Allowed {
@@ -66,6 +68,7 @@ impl fmt::Display for Allowed {
             Allowed::OneOf(words) => write!(f, "one of {}", words.join(", ")),
             Allowed::EachOf(words) => write!(f, "a list of {}", words.join(", ")),
             Allowed::ThrottledReplicas => f.write_str("*, or a list of partition:broker"),
+            Allowed::AddressCounts => f.write_str("a list of address:count"),
         }
     }
 }
@@ -130,6 +133,9 @@ impl Key {
             Kind::Boolean => Err(refused()),
             Kind::String => match self.allowed {
                 Allowed::OneOf(words) if !words.contains(&text) => Err(refused()),
+                Allowed::AddressCounts if !split_list(text).iter().all(|item| is_count(item)) => {
+                    Err(refused())
+                }
                 _ => Ok(text.to_owned()),
             },
             Kind::Int | Kind::Short | Kind::Long => {
@@ -207,6 +213,14 @@ impl Key {
             _ => true,
         }
     }
+}
+
+/// Whether this is `address:count`.
+fn is_count(item: &str) -> bool {
+    item.rsplit_once(':').is_some_and(|(address, count)| {
+        let address: Result<std::net::IpAddr, _> = address.trim_matches(['[', ']']).parse();
+        address.is_ok() && count.parse::<u32>().is_ok()
+    })
 }
 
 /// The items of a list as Kafka splits it: by commas, spaces around them dropped.

@@ -139,6 +139,8 @@ fn a_bad_value_names_key_value_place_and_what_is_allowed() {
     assert!(refusal("listeners=SSL://:9092\n").contains("only PLAINTEXT"));
     assert!(refusal("listeners=X://:9092\n").contains("no protocol for X"));
     assert!(refusal("advertised.listeners=Y://h:1\n").contains("advertised.listeners"));
+    assert!(refusal("max.connections.per.ip.overrides=host\n").contains("address:count"));
+    loaded("max.connections.per.ip.overrides=127.0.0.1:5,[::1]:7\n");
 }
 
 #[test]
