@@ -9,4 +9,6 @@ mod offsets;
 mod producing;
 mod restarts;
 mod sessions;
+mod settings;
 mod socket;
+mod topics;
