@@ -1,6 +1,7 @@
-//! The client against a running broker: `KLAMM_TEST_BOOTSTRAP=HOST:PORT cargo test -p
-//! klamm-client -- --ignored`. Works with Apache Kafka as with Klamm.
+//! The client against a broker: one that runs within the tests, or the one that
+//! `KLAMM_TEST_BOOTSTRAP=HOST:PORT` names, which may as well be an Apache Kafka.
 
+mod broker;
 mod flaky;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,9 +22,7 @@ use klamm_protocol::records::Header;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn config() -> ClientConfig {
-    let bootstrap = std::env::var("KLAMM_TEST_BOOTSTRAP");
-    let bootstrap = bootstrap.expect("KLAMM_TEST_BOOTSTRAP names the broker to test against");
-    ClientConfig::new(bootstrap.split(','))
+    ClientConfig::new(broker::bootstrap().split(','))
 }
 
 async fn cluster() -> Cluster {
@@ -62,7 +61,6 @@ async fn read(consumer: &mut Consumer, count: usize) -> Vec<ConsumerRecord> {
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn every_codec_carries_keys_values_headers_and_timestamps() {
     let cluster = cluster().await;
     let topic = topic(&Admin::new(cluster.clone()), "codecs", 1).await;
@@ -99,7 +97,6 @@ async fn every_codec_carries_keys_values_headers_and_timestamps() {
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn two_keyless_records_over_two_partitions_give_one_each() {
     let cluster = cluster().await;
     let topic = topic(&Admin::new(cluster.clone()), "two", 2).await;
@@ -111,7 +108,6 @@ async fn two_keyless_records_over_two_partitions_give_one_each() {
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn keys_and_named_partitions_decide_where_records_go() {
     let cluster = cluster().await;
     let topic = topic(&Admin::new(cluster.clone()), "keys", 5).await;
@@ -133,14 +129,12 @@ async fn keys_and_named_partitions_decide_where_records_go() {
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn many_records_arrive_once_and_in_order() {
     let cluster = cluster().await;
     many(cluster.clone(), cluster, ProducerConfig::default(), 50_000).await;
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn connections_that_break_lose_and_double_nothing() {
     let env = flaky::env(40_000..400_000);
     let flaky = Cluster::connect(env, config()).await.expect("the broker answers");
@@ -180,7 +174,6 @@ async fn many(through: Cluster, cluster: Cluster, config: ProducerConfig, count:
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn all_acks_are_honoured() {
     let cluster = cluster().await;
     let topic = topic(&Admin::new(cluster.clone()), "acks", 1).await;
@@ -198,7 +191,6 @@ async fn all_acks_are_honoured() {
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn a_batch_too_large_for_the_topic_is_sent_in_parts() {
     let cluster = cluster().await;
     let admin = Admin::new(cluster.clone());
@@ -226,7 +218,6 @@ async fn a_batch_too_large_for_the_topic_is_sent_in_parts() {
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn positions_by_offset_and_timestamp() {
     let cluster = cluster().await;
     let topic = topic(&Admin::new(cluster.clone()), "seek", 1).await;
@@ -286,7 +277,6 @@ async fn share(one: &mut Consumer, two: &mut Consumer) -> Vec<ConsumerRecord> {
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn a_group_shares_rebalances_commits_and_comes_back() {
     let cluster = cluster().await;
     let topic = topic(&Admin::new(cluster.clone()), "group", 4).await;
@@ -331,7 +321,6 @@ async fn a_group_shares_rebalances_commits_and_comes_back() {
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn topics_partitions_and_settings_are_administered() {
     let cluster = cluster().await;
     let admin = Admin::new(cluster.clone());
@@ -368,7 +357,6 @@ async fn topics_partitions_and_settings_are_administered() {
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn groups_and_their_offsets_are_administered() {
     let cluster = cluster().await;
     let admin = Admin::new(cluster.clone());
@@ -406,7 +394,6 @@ async fn groups_and_their_offsets_are_administered() {
 }
 
 #[tokio::test]
-#[ignore = "needs a broker"]
 async fn a_waiting_consumer_gets_a_new_record_at_once() {
     let cluster = cluster().await;
     let topic = topic(&Admin::new(cluster.clone()), "wait", 1).await;
