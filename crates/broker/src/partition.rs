@@ -223,7 +223,7 @@ impl Partition {
     /// When the batch is refused; the log is unchanged.
     pub(crate) fn append(
         self: &Arc<Self>,
-        records: &mut [u8],
+        records: &[u8],
         required_epoch: Option<i32>,
         origin: Origin,
         all: bool,

@@ -21,9 +21,10 @@ pub(crate) struct Rules<'a> {
     pub(crate) now_ms: i64,
 }
 
-/// Checks the one batch in `records`; may correct its greatest timestamp.
+/// Checks the one batch in `records`. The header that it answers may have another greatest timestamp
+/// than the bytes, which is then the true one.
 pub(crate) fn validate_produced(
-    records: &mut [u8],
+    records: &[u8],
     rules: &Rules<'_>,
 ) -> Result<BatchHeader, AppendError> {
     // Sizes come first: a CRC over what is refused anyway is wasted.
@@ -102,11 +103,7 @@ impl Rules<'_> {
     }
 
     /// Checks every record, and sets the greatest timestamp to what it is.
-    fn check_records(
-        &self,
-        header: &mut BatchHeader,
-        records: &mut [u8],
-    ) -> Result<(), AppendError> {
+    fn check_records(&self, header: &mut BatchHeader, records: &[u8]) -> Result<(), AppendError> {
         let mut keyless = Vec::new();
         let mut untimely = Vec::new();
         let mut max_timestamp = NO_TIMESTAMP;
@@ -137,9 +134,8 @@ impl Rules<'_> {
                 format!("One or more records have been rejected due to {count} record errors");
             return Err(AppendError::InvalidRecord { message, records: keyless });
         }
-        if !self.config.log_append_time && header.max_timestamp != max_timestamp {
+        if !self.config.log_append_time {
             header.max_timestamp = max_timestamp;
-            set_max_timestamp(records, max_timestamp);
         }
         Ok(())
     }
@@ -150,7 +146,7 @@ fn decode(header: &BatchHeader, records: &[u8]) -> Result<Records, AppendError> 
     Ok(Records::new(header, &payload, BATCH_DECOMPRESSED_BYTES_MAX)?)
 }
 
-fn set_max_timestamp(batch: &mut [u8], timestamp: i64) {
+pub(crate) fn set_max_timestamp(batch: &mut [u8], timestamp: i64) {
     batch[MAX_TIMESTAMP_OFFSET..][..8].copy_from_slice(&timestamp.to_be_bytes());
     let crc = crc32c::crc32c(&batch[ATTRIBUTES_OFFSET..]);
     batch[CRC_OFFSET..][..4].copy_from_slice(&crc.to_be_bytes());

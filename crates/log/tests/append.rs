@@ -358,8 +358,8 @@ fn coordinators_need_no_sequence() {
     let fixture = Fixture::new();
     let mut log = fixture.log();
     let append = LeaderAppend { leader_epoch: 0, now_ms: NOW_MS, origin: Origin::Coordinator };
-    let mut records = batch_at(&["a"], 1);
-    log.append_as_leader(&mut records, append).expect("appended");
+    let records = batch_at(&["a"], 1);
+    log.append_as_leader(&records, append).expect("appended");
 }
 
 // --- a full or failing disk ---

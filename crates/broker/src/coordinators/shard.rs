@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, select};
 use klamm_coordinator::{Answer, Groups, Now, Proposal, Record, Reply, Ticket, Time, client_error};
 use klamm_env::{Env, Loop};
@@ -201,10 +201,10 @@ impl Shard {
         if records.is_empty() {
             return Ok(None);
         }
-        let mut batch = batch_of(records, self.env.clock.wall_ms())?;
+        let batch = batch_of(records, self.env.clock.wall_ms())?;
         let appended = self
             .partition
-            .append(&mut batch, Some(self.epoch), Origin::Coordinator, true)
+            .append(&batch, Some(self.epoch), Origin::Coordinator, true)
             .map_err(|refusal| refusal.code)?;
         Ok(Some(appended.last_offset + 1))
     }
@@ -296,7 +296,7 @@ fn log_notes(proposal: &Proposal) {
     }
 }
 
-fn batch_of(records: &[Record], now_ms: i64) -> Result<BytesMut, ErrorCode> {
+fn batch_of(records: &[Record], now_ms: i64) -> Result<Bytes, ErrorCode> {
     let mut builder = BatchBuilder::new(Compression::None, usize::MAX);
     for record in records {
         let (key, value) = record.encode().map_err(|_| ErrorCode::RecordListTooLarge)?;
@@ -304,6 +304,5 @@ fn batch_of(records: &[Record], now_ms: i64) -> Result<BytesMut, ErrorCode> {
             NewRecord { timestamp: now_ms, key: Some(&key), value: value.as_deref(), headers: &[] };
         builder.append(&record).map_err(|_| ErrorCode::RecordListTooLarge)?;
     }
-    let batch = builder.build().map_err(|_| ErrorCode::RecordListTooLarge)?;
-    Ok(batch.into())
+    builder.build().map_err(|_| ErrorCode::RecordListTooLarge)
 }

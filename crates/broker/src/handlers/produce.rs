@@ -17,7 +17,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use klamm_log::Origin;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::compression::Compression;
@@ -97,9 +97,7 @@ async fn append(
     let recompressed = recompressed(&batch, &ctx.broker.topic_config(topic));
     let recompressed = recompressed.map_err(|code| with_start(code.into()))?;
     let records = recompressed.unwrap_or_else(|| batch.into_bytes());
-    // The log sets offset and epoch in place; a frame that nobody shares needs no copy for it.
-    let mut records = records.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-    match partition.append(&mut records, None, Origin::Client, acks == -1) {
+    match partition.append(&records, None, Origin::Client, acks == -1) {
         Ok(appended) => Ok((partition, appended)),
         Err(refusal) => Err(with_start(refusal)),
     }

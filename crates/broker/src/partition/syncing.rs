@@ -215,7 +215,7 @@ mod tests {
         let leadership = Leadership { epoch: 0, flush: FlushClass::Acked, min_isr: 1, isr: 1 };
         partition.apply(Some(leadership), &config);
         runtime.block_on(partition.open()).expect("opened");
-        let appended = partition.append(&mut one_record(), None, Origin::Client, true);
+        let appended = partition.append(&one_record(), None, Origin::Client, true);
         let end = appended.expect("appended").last_offset + 1;
         let signal = Arc::new(Signal::default());
         partition.waiters().add(end, &signal);

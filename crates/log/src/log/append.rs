@@ -1,12 +1,13 @@
 //! Appending, as a leader and as a follower.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use klamm_env::files::{File, OpenMode};
 use klamm_protocol::records::{
-    BatchHeader, set_base_offset, set_leader_epoch, set_log_append_time, validate_stored,
+    BatchHeader, HEADER_LEN, set_base_offset, set_leader_epoch, set_log_append_time,
+    validate_stored,
 };
 
 use crate::error::AppendError;
@@ -16,7 +17,7 @@ use crate::log::{Active, Log, is_full};
 use crate::names::{INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX};
 use crate::producers::Verdict;
 use crate::segment::{Indexer, Indexes, Segment};
-use crate::validate::{Rules, validate_produced};
+use crate::validate::{Rules, set_max_timestamp, validate_produced};
 
 /// Who appends; decides what is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +56,14 @@ pub struct Appended {
 }
 
 impl Log {
-    /// Appends one batch: checks it, gives it offsets and epoch in place, writes it.
+    /// Appends one batch: checks it, gives it offsets and epoch, writes it. The bytes are not
+    /// copied, unless their timestamps change.
     ///
     /// # Errors
     /// When the batch is refused, the disk is full, or the log is offline. The log is unchanged.
     pub fn append_as_leader(
         &mut self,
-        records: &mut [u8],
+        records: &[u8],
         append: LeaderAppend,
     ) -> Result<Appended, AppendError> {
         let LeaderAppend { leader_epoch, now_ms, origin } = append;
@@ -83,19 +85,36 @@ impl Log {
         }
         header.base_offset = self.next_offset;
         header.partition_leader_epoch = leader_epoch;
-        set_base_offset(records, self.next_offset);
-        set_leader_epoch(records, leader_epoch);
-        if self.config.log_append_time {
-            set_log_append_time(records, now_ms);
-            header.max_timestamp = now_ms;
-        }
-        self.write(records, &[header], now_ms)?;
+        let restamped = self.restamped(records, &mut header, now_ms);
+        let batch = restamped.as_deref().unwrap_or(records);
+        let mut head = [0; HEADER_LEN];
+        let (given, rest) = batch.split_at(HEADER_LEN);
+        head.copy_from_slice(given);
+        set_base_offset(&mut head, self.next_offset);
+        set_leader_epoch(&mut head, leader_epoch);
+        self.write(&[&head, rest], &[header], now_ms)?;
         Ok(Appended {
             first_offset: header.base_offset,
             last_offset: header.last_offset(),
             log_append_time: self.config.log_append_time.then_some(now_ms),
             log_start_offset: self.log_start_offset(),
             duplicate: false,
+        })
+    }
+
+    /// The batch anew, where its timestamps are not those of the bytes: they are under the checksum.
+    fn restamped(&self, records: &[u8], header: &mut BatchHeader, now_ms: i64) -> Option<Vec<u8>> {
+        if self.config.log_append_time {
+            header.max_timestamp = now_ms;
+            let mut batch = records.to_vec();
+            set_log_append_time(&mut batch, now_ms);
+            return Some(batch);
+        }
+        let given = BatchHeader::parse(records).expect("validated");
+        (given.max_timestamp != header.max_timestamp).then(|| {
+            let mut batch = records.to_vec();
+            set_max_timestamp(&mut batch, header.max_timestamp);
+            batch
         })
     }
 
@@ -132,7 +151,7 @@ impl Log {
             headers.push(header);
         }
         let first_offset = headers.first().map_or(self.next_offset, |header| header.base_offset);
-        self.write(records, &headers, now_ms)?;
+        self.write(&[records], &headers, now_ms)?;
         Ok(Appended {
             first_offset,
             last_offset: next_offset - 1,
@@ -149,10 +168,11 @@ impl Log {
         }
     }
 
-    /// Writes checked batches at the end of the log and takes note of them.
+    /// Writes checked batches, in parts one after the other, at the end of the log and takes note
+    /// of them.
     fn write(
         &mut self,
-        records: &[u8],
+        parts: &[&[u8]],
         headers: &[BatchHeader],
         now_ms: i64,
     ) -> Result<(), AppendError> {
@@ -160,13 +180,14 @@ impl Log {
             return Ok(());
         };
         let max = self.config.segment_bytes;
-        if records.len() as u64 > u64::from(max) {
-            return Err(AppendError::LargerThanSegment { size: records.len(), max });
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        if size as u64 > u64::from(max) {
+            return Err(AppendError::LargerThanSegment { size, max });
         }
-        if !self.dir.has_room(records.len() as u64) {
+        if !self.dir.has_room(size as u64) {
             return Err(AppendError::DiskFull);
         }
-        if self.must_roll(records.len() as u64, headers, now_ms) {
+        if self.must_roll(size as u64, headers, now_ms) {
             self.roll(first.base_offset.min(self.next_offset), now_ms)?;
         }
         if last.last_offset() - self.active.segment.base_offset > i64::from(i32::MAX) {
@@ -174,7 +195,8 @@ impl Log {
             return Err(AppendError::OffsetsOutOfOrder { offset, log_end_offset });
         }
         let position = self.active.size;
-        if let Err(error) = self.active.handle.write_all_at(records, position) {
+        let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        if let Err(error) = self.active.handle.write_vectored_all_at(&slices, position) {
             return Err(self.undo_write(error));
         }
         self.note(headers, position, now_ms);

@@ -8,7 +8,9 @@ use klamm_log::{
     TruncateError,
 };
 use klamm_protocol::compression::Compression;
-use klamm_protocol::records::{BatchBuilder, NewRecord, ProducerFields};
+use klamm_protocol::records::{
+    BatchBuilder, NewRecord, ProducerFields, set_base_offset, set_leader_epoch,
+};
 use klamm_sim::disk::SimulatedDisk;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -291,9 +293,11 @@ impl Run {
         let mut bytes = builder.build().expect("nothing to compress").to_vec();
         let leader_epoch = self.model.epoch;
         let append = LeaderAppend { leader_epoch, now_ms: NOW_MS, origin: Origin::Client };
-        let outcome = log.append_as_leader(&mut bytes, append);
+        let outcome = log.append_as_leader(&bytes, append);
         let first_offset = self.model.end;
         let next_offset = first_offset + count as i64;
+        set_base_offset(&mut bytes, first_offset);
+        set_leader_epoch(&mut bytes, leader_epoch);
         let batch = Appended { first_offset, next_offset, epoch: leader_epoch, producer_id, bytes };
         match outcome {
             Ok(_) => {
