@@ -257,10 +257,9 @@ impl Segment {
     fn index_is_plausible(&self) -> bool {
         let Indexes { offsets, times } = &*self.indexes;
         if offsets.len() == 0 {
-            // A batch past the interval would have an entry; a complete segment has its greatest
-            // timestamp in the time index.
-            return self.size() == 0
-                || (times.len() > 0 && self.size() <= u64::from(self.interval_bytes));
+            // A batch that begins past the interval would have an entry; a complete segment has its
+            // greatest timestamp in the time index.
+            return self.size() == 0 || (times.len() > 0 && self.begins_within_interval());
         }
         let Ok(Some(last)) = offsets.last() else {
             return false;
@@ -272,6 +271,18 @@ impl Segment {
                 header.last_offset() == self.base_offset + i64::from(last.offset)
             })
         })
+    }
+
+    /// Whether every batch begins within the first index interval.
+    fn begins_within_interval(&self) -> bool {
+        let mut scan = HeaderScan::new(&self.file, 0, self.size());
+        loop {
+            match scan.next() {
+                Ok(Some((position, _))) if position <= u64::from(self.interval_bytes) => {}
+                Ok(None) => return true,
+                Ok(Some(_)) | Err(_) => return false,
+            }
+        }
     }
 
     fn rebuild(&self) -> io::Result<Indexes> {
