@@ -6,6 +6,8 @@
 //! Known gaps: groups, client metrics and loggers have no settings of their own yet and are answered
 //! with an empty list. Keys of Kafka's that Klamm does not implement are not listed.
 
+use klamm_cluster::Topic;
+use klamm_cluster::controller::FLUSH_CONFIG;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -57,10 +59,15 @@ fn described(
             topic_name::check(name)
                 .map_err(|why| Refused::new(ErrorCode::InvalidTopicException, why))?;
             let image = ctx.broker.image();
-            if image.topic(name).is_none() {
+            let Some(topic) = image.topic(name) else {
                 return Err(Refused::new(ErrorCode::UnknownTopicOrPartition, ""));
+            };
+            let own = image.topic_config(name);
+            let mut entries = describe_topic(&config, own);
+            if !own.contains_key(FLUSH_CONFIG) {
+                entries.iter_mut().for_each(|entry| show_flush_of(topic, entry));
             }
-            Ok(describe_topic(&config, image.topic_config(name)))
+            Ok(entries)
         }
         Some(ResourceType::Broker) if name.is_empty() => Ok(describe_all_brokers(&config)),
         Some(ResourceType::Broker) => {
@@ -79,6 +86,15 @@ fn described(
             let message = format!("There is no resource type {}.", resource.resource_type);
             Err(Refused::new(ErrorCode::InvalidRequest, message))
         }
+    }
+}
+
+/// A topic keeps the flush class that the broker gave it when it was made.
+fn show_flush_of(topic: &Topic, entry: &mut Described) {
+    let first = topic.partition(0).map(|partition| partition.flush);
+    if let Some(class) = first.filter(|_| entry.name == FLUSH_CONFIG) {
+        let word = if class.counts_synced() { "acked" } else { "os" };
+        entry.value = Some(word.to_owned());
     }
 }
 

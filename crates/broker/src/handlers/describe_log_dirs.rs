@@ -1,6 +1,7 @@
-//! DescribeLogDirs (35), versions 1 to 4: how much lies where.
+//! DescribeLogDirs (35), versions 1 to 5: how much lies where.
 //!
-//! - From 3 on the answer has a code of its own, from 4 on the size of each file system.
+//! - From 3 on the answer has a code of its own, from 4 on the size of each file system,
+//!   from 5 on whether new partitions stay away from a directory, which they never do.
 //! - The size of a partition whose log is not open yet is read from its directory.
 
 use std::collections::{BTreeMap, BTreeSet};

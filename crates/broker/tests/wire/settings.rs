@@ -153,3 +153,16 @@ fn batches_are_stored_in_the_codec_of_their_topic() {
         assert_eq!(header.records_count, 2);
     }
 }
+
+#[test]
+fn a_topic_keeps_the_flush_class_that_it_was_made_with() {
+    let (dir, broker) = start(&[("flush", "os")]);
+    broker.topic("os", 1, &[]);
+    broker.topic("acked", 1, &[("flush", "acked")]);
+    broker.stop();
+    let broker = try_start(dir.path(), &[]).expect("restarts");
+    broker.topic("new", 1, &[]);
+    for (topic, class) in [("os", "os"), ("acked", "acked"), ("new", "acked")] {
+        assert_eq!(value(&broker, TOPIC, topic, "flush").0, class, "{topic}");
+    }
+}
