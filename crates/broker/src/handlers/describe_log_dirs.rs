@@ -43,10 +43,11 @@ fn described(
     wanted: Option<&BTreeSet<(String, i32)>>,
 ) -> DescribeLogDirsResult {
     let log_dir = dir.log_dir();
-    let mut result = DescribeLogDirsResult {
-        log_dir: log_dir.path().display().to_string(),
-        ..Default::default()
-    };
+    // Tools on other machines do not know where this process was started.
+    let path = std::path::absolute(log_dir.path());
+    let path = path.unwrap_or_else(|_| log_dir.path().to_path_buf());
+    let mut result =
+        DescribeLogDirsResult { log_dir: path.display().to_string(), ..Default::default() };
     let space = match log_dir.space() {
         Ok(space) if log_dir.offline().is_none() => space,
         _ => {
