@@ -90,29 +90,35 @@ impl Indexer {
                 TimestampOffset { timestamp: header.max_timestamp, offset: header.last_offset() };
         }
         if position - self.last_position > u64::from(self.interval_bytes) {
-            let entry = OffsetEntry {
-                offset: relative(self.base_offset, header.last_offset()),
-                position: u32::try_from(position).expect("segments are below 4 GiB"),
-            };
-            indexes.offsets.push(entry);
-            self.last_position = position;
+            self.add_offset(indexes, header.last_offset(), position);
             self.add_time(indexes);
+        }
+    }
+
+    fn add_offset(&mut self, indexes: &Indexes, last_offset: i64, position: u64) {
+        self.last_position = position;
+        if let (Some(offset), Ok(position)) = (self.relative(last_offset), u32::try_from(position))
+        {
+            indexes.offsets.push(OffsetEntry { offset, position });
         }
     }
 
     /// Adds an entry for the greatest timestamp so far, unless the last entry has it.
     pub(crate) fn add_time(&mut self, indexes: &Indexes) {
-        if self.max.timestamp > self.last_timestamp {
-            let offset = relative(self.base_offset, self.max.offset);
+        if self.max.timestamp <= self.last_timestamp {
+            return;
+        }
+        self.last_timestamp = self.max.timestamp;
+        if let Some(offset) = self.relative(self.max.offset) {
             indexes.times.push(TimeEntry { timestamp: self.max.timestamp, offset });
-            self.last_timestamp = self.max.timestamp;
         }
     }
-}
 
-/// `offset` less `base_offset`; the caller has made sure that it fits.
-fn relative(base_offset: i64, offset: i64) -> u32 {
-    u32::try_from(offset - base_offset).expect("segments roll before an offset outgrows them")
+    /// `offset` less the base. It fits in what Klamm writes; a damaged header may say anything,
+    /// and gets no entry.
+    fn relative(&self, offset: i64) -> Option<u32> {
+        u32::try_from(offset.checked_sub(self.base_offset)?).ok()
+    }
 }
 
 /// A file of batches; shared by the log and its readers.

@@ -95,6 +95,7 @@ impl Log {
         recovery::open(open).inspect_err(|error| {
             if let OpenError::Io(error) = error
                 && !is_full(error)
+                && error.kind() != io::ErrorKind::InvalidData
             {
                 dir.take_offline(&error.to_string());
             }
@@ -224,7 +225,10 @@ impl Log {
     /// After an error from which there is no way back (R23): no write, no sync, no retry.
     pub(crate) fn poison(&mut self, error: &io::Error) -> Offline {
         let reason = format!("{}: {error}", self.partition);
-        self.dir.take_offline(&reason);
+        // Damage is this log's own; an error of the disk is everybody's.
+        if error.kind() != io::ErrorKind::InvalidData {
+            self.dir.take_offline(&reason);
+        }
         let offline = Offline { reason: reason.into() };
         self.poisoned.get_or_insert(offline).clone()
     }
