@@ -1,6 +1,7 @@
 //! CreateTopics (19), versions 2 to 7.
 //!
 //! - Each topic stands for itself: one that is refused does not hold up the others.
+//! - A request for more partitions than one may make is refused as a whole.
 //! - From 4 on -1 means the broker's default for partitions and replicas; earlier versions are
 //!   treated alike, as in Kafka.
 //! - From 5 on a created topic is answered with its size and its settings, from 7 on with its id.
@@ -10,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use klamm_cluster::Image;
+use klamm_cluster::controller::topics::NEW_PARTITIONS_MAX;
 use klamm_cluster::controller::{CreatedTopic, NewTopic};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::create_topics::{
@@ -27,6 +29,9 @@ pub(crate) async fn handle(
     request: CreateTopicsRequest,
 ) -> Answer<CreateTopicsResponse> {
     let config = ctx.broker.config();
+    if partitions_of(&request.topics, config.num_partitions) > NEW_PARTITIONS_MAX as i64 {
+        return Answer::Now(too_many(&request.topics));
+    }
     let image = ctx.broker.image();
     let (unique, repeated) = by_name(&request.topics);
     let mut results: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
@@ -65,6 +70,23 @@ pub(crate) async fn handle(
         auto_create::await_topics(&ctx.broker, &made).await;
     }
     Answer::Now(CreateTopicsResponse { topics: results, ..Default::default() })
+}
+
+/// How many partitions are asked for by all topics together.
+fn partitions_of(topics: &[CreatableTopic], default: i32) -> i64 {
+    let of = |topic: &CreatableTopic| match topic.num_partitions {
+        _ if !topic.assignments.is_empty() => topic.assignments.len() as i64,
+        -1 => i64::from(default),
+        given => i64::from(given.max(0)),
+    };
+    topics.iter().map(of).sum()
+}
+
+fn too_many(topics: &[CreatableTopic]) -> CreateTopicsResponse {
+    let message = format!("One request makes {NEW_PARTITIONS_MAX} partitions at most.");
+    let refused = || Refused::new(ErrorCode::PolicyViolation, message.clone());
+    let results = topics.iter().map(|topic| failed(&topic.name, refused()));
+    CreateTopicsResponse { topics: results.collect(), ..Default::default() }
 }
 
 /// The topics named once, and the names that stand more than once.

@@ -177,6 +177,10 @@ fn validate_only(case: &mut Case) -> Step {
     let only = |topics| CreateTopicsRequest { validate_only: true, ..create(topics) };
     case.ask("good", &only(vec![topic(&name, 2, 1)]));
     case.ask("bad", &only(vec![topic(&name, 1, 9)]));
+    case.ask("too many", &only(vec![topic(&name, 10_001, 1)]));
+    case.ask("far too many", &only(vec![topic(&name, i32::MAX, 1)]));
+    let (a, b) = (case.named("a"), case.named("b"));
+    case.ask("too many together", &only(vec![topic(&a, 6000, 1), topic(&b, 6000, 1)]));
     let there = case.topic("there", 1)?.0;
     case.ask("there already", &only(vec![topic(&there, 1, 1)]));
     case.ask_at::<MetadataRequest>(12, "not made", &names(&[&name], false));
@@ -231,6 +235,8 @@ fn refused(case: &mut Case) -> Step {
     case.ask("twice", &grow(&[(&name, 3, None), (&name, 4, None)], false));
     case.ask("nothing", &grow(&[], false));
     case.ask("good and bad", &grow(&[(&name, 3, None), (&missing, 3, None)], false));
+    case.ask("too many", &grow(&[(&name, 10_100, None)], true));
+    case.ask("far too many", &grow(&[(&name, i32::MAX, None)], true));
     Ok(())
 }
 
