@@ -109,7 +109,8 @@ pub(crate) struct Partition {
     dir: Arc<DataDir>,
     env: Env,
     state: Mutex<State>,
-    opening: tokio::sync::Mutex<()>,
+    /// Held while the log's directory must not change its name; by jobs that outlive who began them.
+    opening: Arc<tokio::sync::Mutex<()>>,
     reader: OnceLock<LogReader>,
     high_watermark: AtomicI64,
     /// In the directory's list of dirty partitions.
@@ -136,7 +137,7 @@ impl Partition {
             dir,
             env,
             state: Mutex::new(state),
-            opening: tokio::sync::Mutex::default(),
+            opening: Arc::default(),
             reader: OnceLock::new(),
             high_watermark: AtomicI64::new(0),
             dirty: AtomicBool::new(false),

@@ -71,9 +71,7 @@ impl Waiters {
     /// is held.
     pub(crate) fn passed(&self, offset: i64) -> Vec<Arc<Signal>> {
         let mut entries = self.lock();
-        let Some(bound) = offset.checked_add(1) else {
-            return std::mem::take(&mut entries.by_offset).into_values().collect();
-        };
+        let bound = offset.saturating_add(1);
         match entries.by_offset.first_key_value() {
             Some((first, _)) if first.0 <= offset => {}
             _ => return Vec::new(),
@@ -82,9 +80,10 @@ impl Waiters {
         std::mem::replace(&mut entries.by_offset, waiting).into_values().collect()
     }
 
-    /// Takes out all waiters: the leader epoch has changed, or the partition is gone.
+    /// All waiters, who are to look again: the leader epoch has changed, the partition is gone or
+    /// the broker stops. They stay registered, since what they wait for may still come.
     pub(crate) fn all(&self) -> Vec<Arc<Signal>> {
-        self.passed(i64::MAX)
+        self.lock().by_offset.values().cloned().collect()
     }
 }
 
@@ -109,6 +108,17 @@ mod tests {
         assert!(late.fired().now_or_never().is_none());
         waiters.all().iter().for_each(|signal| signal.fire());
         assert!(late.fired().now_or_never().is_some());
+    }
+
+    #[test]
+    fn who_is_woken_to_look_again_is_woken_by_its_offset_too() {
+        let waiters = Waiters::default();
+        let signal = Arc::new(Signal::default());
+        waiters.add(5, &signal);
+        waiters.all().iter().for_each(|signal| signal.fire());
+        assert!(signal.fired().now_or_never().is_some());
+        waiters.passed(5).iter().for_each(|signal| signal.fire());
+        assert!(signal.fired().now_or_never().is_some(), "it goes on waiting for ever");
     }
 
     #[test]

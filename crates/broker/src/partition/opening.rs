@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use klamm_log::{Log, LogConfig, LogReader, OpenError, OpenLog, uuid_to_base64};
 use klamm_protocol::ErrorCode;
+use tokio::sync::OwnedMutexGuard;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ impl Partition {
         }
         // The directory may still be that of the topic that had the name before.
         self.dir.wait_for_name(&self.id).await;
-        let _one = self.opening.lock().await;
+        let one = self.hold_name().await;
         if let Some(reader) = self.reader.get() {
             return Ok(reader);
         }
@@ -38,12 +39,19 @@ impl Partition {
         // Only who has the name now may put aside what it finds there.
         let stray = self.dir.hosts(self).then(|| self.env.random.uuid());
         let threads = &*self.env.threads;
-        let opened = self.dir.run_job(threads, move |_| open_or_put_aside(open, stray)).await;
+        // The job goes on when this future is dropped; nobody else opens the log meanwhile.
+        let job = move |_: &DataDir| (open_or_put_aside(open, stray), one);
+        let (opened, _one) = self.dir.run_job(threads, job).await;
         let log = opened.map_err(|error| {
             warn!(partition = %self.id, "the log cannot be opened: {error}");
             ErrorCode::KafkaStorageError
         })?;
         self.install(log)
+    }
+
+    /// Keeps others from opening the log and from giving its directory another name.
+    pub(crate) async fn hold_name(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.opening).lock_owned().await
     }
 
     fn open_log(&self, config: LogConfig) -> OpenLog {
@@ -80,11 +88,12 @@ impl Partition {
     /// # Errors
     /// When the directory is not this topic's, or the disk fails.
     pub(crate) async fn delete(&self) -> Result<PathBuf, String> {
-        let _one = self.opening.lock().await;
+        let one = self.hold_name().await;
         let log = self.retire();
         let open = self.open_log(self.lock().config.clone());
         let unique = self.env.random.uuid();
         let job = move |_: &DataDir| {
+            let _one = one;
             let log = match log {
                 Some(log) => log,
                 None => open_log(open).map_err(|error| error.to_string())?,
@@ -126,3 +135,6 @@ fn open_log(open: OpenLog) -> Result<Log, OpenError> {
     info!(%partition, ?report, "log opened");
     Ok(log)
 }
+
+#[cfg(test)]
+mod tests;
