@@ -511,6 +511,19 @@ fn a_deleted_log_is_gone_and_a_new_one_starts_empty() {
 }
 
 #[test]
+fn a_checkpoint_that_a_deletion_overtakes_leaves_the_next_topic_alone() {
+    let fixture = Fixture::small();
+    let mut log = fixture.log();
+    fill(&mut log, 0, 60);
+    let point = log.begin_checkpoint().expect("readable").expect("due");
+    let partition = fixture.path("");
+    log.delete(Uuid::from_u128(5)).expect("disk");
+    fixture.files().create_dir_all(&partition).expect("the next topic's");
+    point.run().expect("disk");
+    assert_eq!(fixture.names(), Vec::<String>::new());
+}
+
+#[test]
 fn producers_of_deleted_records_are_not_forgotten() {
     // Hazard 51: the last batch of a producer goes, its sequence stays.
     let fixture = Fixture::small();

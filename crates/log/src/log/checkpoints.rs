@@ -1,8 +1,8 @@
 //! Checkpoints: moving the recovery point, with all that recovery needs to start there.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use klamm_env::files::OpenMode;
 
@@ -11,6 +11,7 @@ use crate::epochs::{EpochCache, EpochEntry};
 use crate::error::Offline;
 use crate::files::Place;
 use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
+use crate::log::sync::Generation;
 use crate::log::{Active, Log, SyncPoint, is_full};
 use crate::names::{INDEX_SUFFIX, LEADER_EPOCHS, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX};
 use crate::segment::Indexes;
@@ -24,7 +25,7 @@ const CHECKPOINT_BYTES: u64 = 32 << 20;
 pub struct CheckpointPoint {
     sync: SyncPoint,
     place: Place,
-    generation: Arc<Mutex<u64>>,
+    generation: Arc<Generation>,
     auxiliary: Auxiliary,
     /// Entries of the active segment's indexes after this.
     active_written: (usize, usize),
@@ -103,11 +104,8 @@ impl CheckpointPoint {
     pub fn run(&self) -> io::Result<()> {
         self.sync.run()?;
         self.data_synced.store(true, Ordering::Relaxed);
-        let generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
-        if *generation != self.sync.generation {
-            return Ok(());
-        }
-        self.auxiliary.write(&self.place)
+        let write = || self.auxiliary.write(&self.place);
+        self.generation.run_in(self.sync.generation, write).unwrap_or(Ok(()))
     }
 }
 

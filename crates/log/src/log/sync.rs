@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use klamm_env::Files;
@@ -16,11 +17,33 @@ use crate::epochs::EpochCache;
 use crate::error::Offline;
 use crate::log::{Active, Log};
 
+/// Counts truncations, and the deletion. The auxiliary files are written only in the generation that
+/// their content is of, so that a checkpoint begun before a truncation writes nothing after it.
+#[derive(Debug, Default)]
+pub(crate) struct Generation {
+    /// Changes only under `writing`; read without it, since writing takes several syncs.
+    number: AtomicU64,
+    writing: Mutex<()>,
+}
+
+impl Generation {
+    /// Begins the next one, when nobody writes in this one any more.
+    pub(crate) fn advance(&self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.number.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Runs `write` in the generation of that number, which lasts until it is done; `None` where
+    /// another one has begun.
+    pub(crate) fn run_in<T>(&self, number: u64, write: impl FnOnce() -> T) -> Option<T> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.number.load(Ordering::Acquire) == number).then(write)
+    }
+}
+
 /// What is durable of a log, and what is not yet.
 pub(crate) struct SyncState {
-    /// Counts truncations. The auxiliary files are written only while it is held, so that a
-    /// checkpoint begun before a truncation writes nothing after it.
-    pub(crate) generation: Arc<Mutex<u64>>,
+    pub(crate) generation: Arc<Generation>,
     /// Everything below is on stable storage.
     pub(crate) synced_end: i64,
     /// Recovery starts here: everything below is on stable storage with its indexes, epochs and
@@ -75,7 +98,7 @@ impl SyncState {
     }
 
     pub(crate) fn generation(&self) -> u64 {
-        *self.generation.lock().unwrap_or_else(PoisonError::into_inner)
+        self.generation.number.load(Ordering::Acquire)
     }
 }
 
@@ -201,5 +224,20 @@ impl Log {
         }
         sync.synced_end = point.end_offset;
         Some(point.end_offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_is_told_while_files_are_written_and_ends_when_they_are() {
+        let generation = Generation::default();
+        let told = generation.run_in(0, || generation.number.load(Ordering::Acquire));
+        assert_eq!(told, Some(0));
+        generation.advance();
+        assert_eq!(generation.run_in(0, || ()), None);
+        assert_eq!(generation.run_in(1, || ()), Some(()));
     }
 }

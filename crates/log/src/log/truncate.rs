@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use klamm_env::files::File;
 use uuid::Uuid;
@@ -93,7 +93,7 @@ impl Log {
         if end_offset < visible {
             self.shared.log_end_offset.store(end_offset, Ordering::Release);
             self.sync.synced_end = self.sync.synced_end.min(end_offset);
-            *self.sync.generation.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            self.sync.generation.advance();
             let segments = self.shared.view.load().segments.clone();
             let first = segments.partition_point(|segment| segment.end_offset() <= offset);
             let files = segments[first..].iter().map(|segment| Arc::downgrade(&segment.file));
@@ -293,6 +293,8 @@ impl Log {
     /// # Errors
     /// When the disk fails, or the directory is another topic's by now.
     pub fn delete(self, unique: Uuid) -> io::Result<PathBuf> {
+        // A checkpoint under way knows the files by paths that may soon be the next topic's.
+        self.sync.generation.advance();
         self.dir.rename_deleted(&self.partition, self.topic_id, &self.place, unique)
     }
 }
