@@ -44,11 +44,7 @@ async fn open(partition: &Partition, openings: &mut usize) -> bool {
 
 /// Checks one open log where it may block. Until that is over its directory keeps its name: the
 /// files of the next topic of that name have the same paths.
-pub(crate) async fn check_off_loop(
-    threads: &dyn Threads,
-    partition: &Arc<Partition>,
-    now_ms: i64,
-) {
+pub(crate) async fn check_off_loop(threads: &dyn Threads, partition: &Arc<Partition>, now_ms: i64) {
     let name = partition.hold_name().await;
     let job_partition = Arc::clone(partition);
     let job = move |_: &DataDir| {
