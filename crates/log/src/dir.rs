@@ -427,10 +427,14 @@ impl LogDir {
         name: &str,
     ) -> io::Result<PathBuf> {
         // The recovery point goes first: a directory that is missing below one counts as lost.
-        let stored = self.recovery_point(partition) > 0;
+        // So does the log's start: the next topic of the name must not begin there after a crash.
+        let stored = (self.recovery_point(partition) > 0, self.log_start_offset(partition) > 0);
         self.forget(partition);
-        if stored {
+        if stored.0 {
             self.write_recovery_points()?;
+        }
+        if stored.1 {
+            self.write_log_start_offsets()?;
         }
         let renamed = self.path.join(name);
         self.files.rename(&place.dir, &renamed)?;

@@ -111,7 +111,8 @@ fn create(open: OpenLog, place: Place, dir_is_new: bool) -> io::Result<(Log, Rec
     let epochs = Arc::new(EpochCache::default());
     let mut sync = SyncState::new(start, start, epochs);
     sync.names = 1;
-    sync.dir_is_new = dir_is_new;
+    // Who made a directory that is still empty may have died before its name was synced.
+    sync.dir_is_new = true;
     sync.new_files = vec![metadata];
     let report = RecoveryReport {
         created: dir_is_new,

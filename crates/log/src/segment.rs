@@ -265,26 +265,35 @@ impl Segment {
         if offsets.len() == 0 {
             // A batch that begins past the interval would have an entry; a complete segment has its
             // greatest timestamp in the time index.
-            return self.size() == 0 || (times.len() > 0 && self.begins_within_interval());
+            return self.size() == 0
+                || (times.len() > 0 && self.needs_no_entry(0, self.interval_bytes.into()));
         }
         let Ok(Some(last)) = offsets.last() else {
             return false;
         };
         let position = u64::from(last.position);
         let batch = HeaderScan::new(&self.file, position, self.size()).next();
-        batch.is_ok_and(|batch| {
+        let found = batch.is_ok_and(|batch| {
             batch.is_some_and(|(_, header)| {
                 header.last_offset() == self.base_offset + i64::from(last.offset)
             })
-        })
+        });
+        // The interval may have been another one then.
+        found && self.needs_no_entry(position, u64::MAX)
     }
 
-    /// Whether every batch begins within the first index interval.
-    fn begins_within_interval(&self) -> bool {
-        let mut scan = HeaderScan::new(&self.file, 0, self.size());
+    /// Whether the batches from `start` on begin at most `interval` after it, and have no timestamp
+    /// past the time index: its last entry is there only if a checkpoint followed the segment's end.
+    fn needs_no_entry(&self, start: u64, interval: u64) -> bool {
+        let Ok(last) = self.indexes.times.last() else {
+            return false;
+        };
+        let latest = last.map_or(NO_TIMESTAMP, |last| last.timestamp);
+        let mut scan = HeaderScan::new(&self.file, start, self.size());
         loop {
             match scan.next() {
-                Ok(Some((position, _))) if position <= u64::from(self.interval_bytes) => {}
+                Ok(Some((position, header)))
+                    if position - start <= interval && header.max_timestamp <= latest => {}
                 Ok(None) => return true,
                 Ok(Some(_)) | Err(_) => return false,
             }

@@ -267,6 +267,9 @@ impl Log {
         if self.sync.recovery_point < self.next_offset {
             self.active.indexer.add_time(self.active.segment.own_indexes());
         }
+        // One that is under way proves nothing yet, and must write nothing after this one.
+        self.sync.generation.advance();
+        self.sync.checkpointing = false;
         let point = match self.begin_checkpoint() {
             Ok(Some(point)) => point,
             Ok(None) => return Ok(()),

@@ -61,8 +61,11 @@ impl Log {
             return Err(TruncateError::InFlight { sends });
         }
         if offset >= self.next_offset {
+            // It may have led in an epoch that has no records, and no other replica knows.
+            self.forget_epochs_from(self.next_offset);
             return Ok(());
         }
+        self.sync.generation.advance();
         let cut = self.cut(offset);
         cut.map_err(|error| self.poison(&error).into())
     }
@@ -82,6 +85,7 @@ impl Log {
         if sends > 0 {
             return Err(TruncateError::InFlight { sends });
         }
+        self.sync.generation.advance();
         let cut = self.cut_all(offset);
         cut.map_err(|error| self.poison(&error).into())
     }
@@ -237,10 +241,7 @@ impl Log {
 
     /// Drops epochs and snapshots past the new end, the latter for good.
     fn forget_past(&mut self, end_offset: i64) -> io::Result<()> {
-        let mut epochs = (*self.shared.epochs.load_full()).clone();
-        if epochs.truncate_from_end(end_offset) {
-            self.shared.epochs.store(Arc::new(epochs));
-        }
+        self.forget_epochs_from(end_offset);
         let stale = self.sync.snapshots.split_off(&(end_offset + 1));
         for offset in &stale {
             self.place.remove(&self.place.segment_path(*offset, SNAPSHOT_SUFFIX))?;
@@ -249,6 +250,13 @@ impl Log {
             self.place.files.sync_dir(&self.place.dir)?;
         }
         Ok(())
+    }
+
+    fn forget_epochs_from(&self, end_offset: i64) {
+        let mut epochs = (*self.shared.epochs.load_full()).clone();
+        if epochs.truncate_from_end(end_offset) {
+            self.shared.epochs.store(Arc::new(epochs));
+        }
     }
 
     pub(crate) fn reload_producers(&mut self) -> io::Result<()> {
