@@ -203,11 +203,11 @@ impl Shared {
     /// Counts one more connection from `ip`, unless it has as many as it may.
     fn count_ip(self: &Arc<Self>, ip: IpAddr) -> Option<IpGuard> {
         let mut per_ip = self.per_ip.lock().expect("no panic while locked");
-        let count = per_ip.entry(ip).or_default();
-        if *count >= self.per_ip_max(ip) {
+        let count = per_ip.get(&ip).copied().unwrap_or(0);
+        if count >= self.per_ip_max(ip) {
             return None;
         }
-        *count += 1;
+        per_ip.insert(ip, count + 1);
         Some(IpGuard { shared: Arc::clone(self), ip })
     }
 }

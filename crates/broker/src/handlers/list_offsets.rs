@@ -15,7 +15,7 @@
 //! yet do not count. A partition that stands twice in the request is answered once, with
 //! INVALID_REQUEST; a negative time that the version does not know is UNSUPPORTED_VERSION for that partition.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use klamm_env::threads::run_blocking;
@@ -54,11 +54,10 @@ pub(crate) async fn handle(
     let mut topics = Vec::with_capacity(request.topics.len());
     for (topic_at, topic) in request.topics.into_iter().enumerate() {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
+        let mut answered = BTreeSet::new();
         for asked in &topic.partitions {
             let at = partitions.len();
-            let answered =
-                |part: &ListOffsetsPartitionResponse| part.partition_index == asked.partition_index;
-            if partitions.iter().any(answered) {
+            if !answered.insert(asked.partition_index) {
                 continue;
             }
             let found = if twice.contains(&(topic.name.clone(), asked.partition_index)) {

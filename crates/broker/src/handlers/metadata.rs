@@ -12,7 +12,7 @@
 //! A topic that is created on the way is answered with its leaders at once; Kafka answers
 //! UNKNOWN_TOPIC_OR_PARTITION and lets the client ask again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use klamm_cluster::{Image, Partition, Topic};
 use klamm_protocol::ErrorCode;
@@ -133,14 +133,15 @@ async fn by_name(
             })
             .collect()
     };
+    let errors: BTreeMap<&str, ErrorCode> = missing.iter().copied().zip(errors).collect();
     let image = ctx.broker.image();
     names
         .iter()
         .map(|name| match image.topic(name) {
             Some(topic) => described(ctx, &image, topic),
             None => {
-                let at = missing.iter().position(|other| other == name);
-                let error = at.map_or(ErrorCode::UnknownTopicOrPartition, |at| errors[at]);
+                let error = errors.get(name.as_str()).copied();
+                let error = error.unwrap_or(ErrorCode::UnknownTopicOrPartition);
                 // A topic that was made and is not in the image yet will be there in a moment.
                 let error = if error.is_none() { ErrorCode::LeaderNotAvailable } else { error };
                 failed(error, Some(name.clone()), Uuid::nil())

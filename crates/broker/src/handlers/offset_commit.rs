@@ -12,6 +12,7 @@
 //! coordinator is not even asked. Failed partitions come first in the answer, as in Kafka. The
 //! topic's id is recorded with the offset, so that a topic deleted and made again starts afresh.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use klamm_coordinator::{Answer as Made, Commit, CommitOffset};
@@ -129,6 +130,8 @@ impl Key {
 #[derive(Default)]
 struct Done {
     response: OffsetCommitResponse,
+    /// Where each topic stands in the response: a request may name very many.
+    places: BTreeMap<(String, Uuid), usize>,
 }
 
 impl Done {
@@ -139,11 +142,8 @@ impl Done {
             error_code: error.as_i16(),
         };
         let topics = &mut self.response.topics;
-        // Requests list a topic's partitions together, so the last topic is nearly always it.
-        let same = |topic: &&mut OffsetCommitResponseTopic| {
-            topic.name == name && topic.topic_id == topic_id
-        };
-        match topics.iter_mut().rev().find(same) {
+        let place = *self.places.entry((name.clone(), topic_id)).or_insert(topics.len());
+        match topics.get_mut(place) {
             Some(topic) => topic.partitions.push(partition),
             None => topics.push(OffsetCommitResponseTopic {
                 name,

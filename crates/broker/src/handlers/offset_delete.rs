@@ -5,6 +5,8 @@
 //! group with members of another protocol than the consumers' is NON_EMPTY_GROUP as a whole, an
 //! unknown one GROUP_ID_NOT_FOUND.
 
+use std::collections::BTreeMap;
+
 use klamm_coordinator::{Answer as Made, DeleteOffsets};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::offset_delete::{
@@ -24,7 +26,7 @@ pub(crate) async fn handle(
         return Answer::Now(failed(ErrorCode::InvalidGroupId));
     }
     let image = ctx.broker.image();
-    let mut response = OffsetDeleteResponse::default();
+    let mut done = Done::default();
     let mut partitions = Vec::new();
     for topic in request.topics {
         let known = image.topic(&topic.name);
@@ -33,7 +35,7 @@ pub(crate) async fn handle(
             match known.and_then(|known| known.partition(index)) {
                 Some(_) => partitions.push((topic.name.clone(), index)),
                 None => {
-                    note(&mut response, &topic.name, index, ErrorCode::UnknownTopicOrPartition);
+                    done.note(&topic.name, index, ErrorCode::UnknownTopicOrPartition);
                 }
             }
         }
@@ -49,9 +51,9 @@ pub(crate) async fn handle(
     answer(promise, move |made| match made {
         Ok(Made::DeleteOffsets(Ok(codes))) => {
             for ((topic, index), code) in asked.iter().zip(codes) {
-                note(&mut response, topic, *index, code);
+                done.note(topic, *index, code);
             }
-            response
+            done.response
         }
         Ok(Made::DeleteOffsets(Err(error))) | Err(error) => failed(error),
         Ok(other) => unreachable!("an offset deletion answered with {other:?}"),
@@ -62,13 +64,26 @@ fn failed(error: ErrorCode) -> OffsetDeleteResponse {
     OffsetDeleteResponse { error_code: error.as_i16(), ..Default::default() }
 }
 
-fn note(response: &mut OffsetDeleteResponse, name: &str, index: i32, error: ErrorCode) {
-    let partition =
-        OffsetDeleteResponsePartition { partition_index: index, error_code: error.as_i16() };
-    match response.topics.iter_mut().rev().find(|topic| topic.name == name) {
-        Some(topic) => topic.partitions.push(partition),
-        None => response
-            .topics
-            .push(OffsetDeleteResponseTopic { name: name.to_owned(), partitions: vec![partition] }),
+/// The answer so far.
+#[derive(Default)]
+struct Done {
+    response: OffsetDeleteResponse,
+    /// Where each topic stands in the response: a request may name very many.
+    places: BTreeMap<String, usize>,
+}
+
+impl Done {
+    fn note(&mut self, name: &str, index: i32, error: ErrorCode) {
+        let partition =
+            OffsetDeleteResponsePartition { partition_index: index, error_code: error.as_i16() };
+        let topics = &mut self.response.topics;
+        let place = *self.places.entry(name.to_owned()).or_insert(topics.len());
+        match topics.get_mut(place) {
+            Some(topic) => topic.partitions.push(partition),
+            None => topics.push(OffsetDeleteResponseTopic {
+                name: name.to_owned(),
+                partitions: vec![partition],
+            }),
+        }
     }
 }
