@@ -5,6 +5,7 @@ mod broker;
 mod connections;
 mod fetching;
 mod lifecycle;
+mod many_names;
 mod offsets;
 mod producing;
 mod restarts;
