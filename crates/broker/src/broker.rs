@@ -208,6 +208,12 @@ fn close(dirs: &[Arc<DataDir>]) -> bool {
     let mut clean = true;
     for dir in dirs {
         checkpointer::store_high_watermarks(dir);
+        // Also what an earlier process left in the page cache of logs that this one never opened:
+        // the clean marker speaks for all of the directory (R2).
+        if let Err(error) = dir.log_dir().sync_volume() {
+            warn!(dir = ?dir.log_dir(), "not all is known to be on stable storage: {error}");
+            clean = false;
+        }
         for partition in dir.partitions() {
             if let Some(log) = partition.close()
                 && let Err(error) = log.close()

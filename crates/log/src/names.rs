@@ -87,15 +87,19 @@ pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 
+/// Digits of an offset in a file's name.
+const OFFSET_DIGITS: usize = 20;
+
 /// `offset` as file names have it, with `suffix`.
 pub(crate) fn offset_file(offset: i64, suffix: &str) -> String {
-    format!("{offset:020}{suffix}")
+    format!("{offset:0OFFSET_DIGITS$}{suffix}")
 }
 
-/// The offset that a file name of [`offset_file`] begins with, if it ends in `suffix`.
+/// The offset that a file name of [`offset_file`] begins with, if it ends in `suffix`. Other numbers
+/// of digits are a stranger's: no file would be found by such an offset.
 pub(crate) fn offset_of_file(name: &str, suffix: &str) -> Option<i64> {
     let digits = name.strip_suffix(suffix)?;
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    if digits.len() != OFFSET_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     digits.parse().ok()
@@ -175,5 +179,6 @@ mod tests {
         assert_eq!(offset_of_file("00000000000000000042.log", LOG_SUFFIX), Some(42));
         assert_eq!(offset_of_file("00000000000000000042.log.deleted", LOG_SUFFIX), None);
         assert_eq!(offset_of_file("x.log", LOG_SUFFIX), None);
+        assert_eq!(offset_of_file("42.log", LOG_SUFFIX), None);
     }
 }

@@ -222,6 +222,9 @@ impl Store {
                 "cutting the unfinished end of the tree's journal");
             file.set_len(len).map_err(|e| io_error(&path, e))?;
         }
+        // Where an earlier process's sync failed, pages that never reached the disk are marked clean:
+        // syncing what was merely read back would prove nothing (R23).
+        file.write_all_at(&bytes[..end], 0).map_err(|e| io_error(&path, e))?;
         file.sync_data().map_err(|e| io_error(&path, e))?;
         // A crash may have come between the journal's first sync and that of its name.
         let unsynced_dirs =

@@ -290,7 +290,8 @@ async fn the_first_commit_costs_three_syncs_and_every_other_one_and_none_is_answ
     assert_eq!(disk.take_log(), [] as [&str; 0], "nothing that outlives the process changed");
     tree.close().await;
     open(&env, dir.path()).await.unwrap();
-    assert_eq!(disk.take_log(), ["sync"], "what is kept is durable before it is believed");
+    // Hazard 96: written anew, because a sync of what was merely read back proves nothing.
+    assert_eq!(disk.take_log(), ["write", "sync"], "what is kept is durable before it is believed");
 }
 
 #[tokio::test]
