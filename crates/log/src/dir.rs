@@ -114,6 +114,22 @@ pub struct LogDir {
     _lock: Box<dyn Lock>,
 }
 
+/// Creates `path` and what is missing above it; every name is durable when it returns.
+fn create_durably(files: &dyn Files, path: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for dir in path.ancestors().take_while(|dir| !dir.as_os_str().is_empty()) {
+        if files.metadata(dir)?.is_some() {
+            break;
+        }
+        missing.push(dir);
+    }
+    if !missing.is_empty() {
+        files.create_dir_all(path)?;
+    }
+    let parents = missing.iter().filter_map(|dir| dir.parent());
+    parents.filter(|dir| !dir.as_os_str().is_empty()).try_for_each(|dir| files.sync_dir(dir))
+}
+
 impl LogDir {
     /// Takes the directory at `path`, created when missing, and reads what it says about itself.
     /// No log is opened, nothing but the lock file is written.
@@ -122,9 +138,7 @@ impl LogDir {
     /// When another process has it, or its files cannot be read.
     pub fn open(files: Arc<dyn Files>, path: &Path) -> Result<LogDir, LogDirError> {
         let io = |error| LogDirError::Io { path: path.display().to_string(), error };
-        if files.metadata(path).map_err(io)?.is_none() {
-            files.create_dir_all(path).map_err(io)?;
-        }
+        create_durably(&*files, path).map_err(io)?;
         // A process that was killed may have made the directory and not synced its name.
         let is_new = files.metadata(&path.join(META)).map_err(io)?.is_none();
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty())
