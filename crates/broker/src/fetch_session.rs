@@ -1,8 +1,8 @@
 //! Incremental fetch sessions (KIP-227): which partitions a consumer follows and what it was told
 //! last, so that a poll names and answers only what has changed.
 //!
-//! The cache is bounded in sessions; each session is bounded by the requests that built it. What is
-//! not used for [`EVICTION_MS`] makes place first, then a session smaller than the new one.
+//! The cache is bounded in sessions, a session in partitions: with more the client goes on without
+//! one. What is not used for [`EVICTION_MS`] makes place first, then a session smaller than the new one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -17,6 +17,8 @@ const EVICTION_MS: i64 = 120_000;
 const EPOCH_NEW: i32 = 0;
 /// The epoch that ends a session or does without.
 const EPOCH_NONE: i32 = -1;
+/// Partitions of one session at most: as many as a cluster is made for.
+const SESSION_PARTITIONS_MAX: usize = 100_000;
 /// The id that stands for no session.
 pub(crate) const NO_SESSION: i32 = 0;
 
@@ -192,6 +194,11 @@ impl FetchSessions {
         for key in forgotten {
             session.forget(key);
         }
+        if session.in_turn.len() > SESSION_PARTITIONS_MAX {
+            cache.by_use.remove(&session.use_key());
+            cache.sessions.remove(&id);
+            return Err(ErrorCode::FetchSessionIdNotFound);
+        }
         if session.in_turn.is_empty() {
             drop(session);
             cache.remove(id);
@@ -222,7 +229,7 @@ impl FetchSessions {
         match context {
             FetchContext::Sessionless => Ok((NO_SESSION, vec![true; served.len()])),
             FetchContext::New { by_id } => {
-                let id = if served.is_empty() {
+                let id = if served.is_empty() || served.len() > SESSION_PARTITIONS_MAX {
                     NO_SESSION
                 } else {
                     self.create(now_ms, random_id, *by_id, served)

@@ -129,3 +129,16 @@ fn a_full_cache_keeps_what_is_in_use_and_gives_up_what_is_not() {
     assert_eq!(open(&sessions, EVICTION_MS + 7, 5, 3), NO_SESSION, "smaller than session 2");
     assert_eq!(open(&sessions, 3 * EVICTION_MS, 6, 1), 6, "nobody has used session 4 or 2");
 }
+
+#[test]
+fn a_session_that_grows_beyond_its_bound_ends() {
+    let sessions = FetchSessions::new(10);
+    let most = i32::try_from(SESSION_PARTITIONS_MAX).expect("fits");
+    assert_eq!(open(&sessions, 0, 7, most + 1), NO_SESSION);
+    assert_eq!(open(&sessions, 0, 7, most), 7);
+    let more = vec![wanted("another", 0, 0)];
+    let refused = sessions.begin(1, (7, 1), false, more, &[]).err();
+    assert_eq!(refused, Some(ErrorCode::FetchSessionIdNotFound));
+    let gone = sessions.begin(2, (7, 1), false, vec![], &[]).err();
+    assert_eq!(gone, Some(ErrorCode::FetchSessionIdNotFound));
+}
