@@ -22,9 +22,11 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Buffers that a loop keeps for its connections.
 const SPARE_BUFFERS_MAX: usize = 8;
-/// Longest time between [`READ_BUFFER_BYTES`] bytes of a frame and the next as many, once others
-/// wait for the memory that it holds.
-const STEP_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+/// Longest time between [`STEP_BYTES`] bytes of a frame and the next as many, once others wait for
+/// the memory that it holds. Clients that stall one after the other hold them up this long each.
+const STEP_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 250 });
+/// What has to come in [`STEP_MAX`]: 64 KiB/s.
+const STEP_BYTES: usize = 16 * 1024;
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 4;
 
@@ -121,7 +123,7 @@ impl FrameReader {
             return Ok(reservation);
         }
         let mut step = pin!(sleep(STEP_MAX));
-        let mut step_bytes = self.buffer.len() + READ_BUFFER_BYTES;
+        let mut step_bytes = self.buffer.len() + STEP_BYTES;
         while self.buffer.len() < len {
             let room = self.buffer.len().saturating_mul(2).max(READ_BUFFER_BYTES);
             memory.grow(&mut reservation, room.min(len)).await;
@@ -132,7 +134,7 @@ impl FrameReader {
                         return Err(FrameError::Truncated);
                     }
                     if self.buffer.len() >= step_bytes {
-                        step_bytes = self.buffer.len() + READ_BUFFER_BYTES;
+                        step_bytes = self.buffer.len() + STEP_BYTES;
                         step.as_mut().reset(Instant::now() + STEP_MAX);
                     }
                 }
