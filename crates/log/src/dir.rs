@@ -114,8 +114,9 @@ pub struct LogDir {
     _lock: Box<dyn Lock>,
 }
 
-/// Creates `path` and what is missing above it; every name is durable when it returns.
-fn create_durably(files: &dyn Files, path: &Path) -> io::Result<()> {
+/// Creates `path` and what is missing above it. The names above `path` are durable when it returns;
+/// its own is the caller's to sync, who may also find it made and not synced.
+fn create_below_durable(files: &dyn Files, path: &Path) -> io::Result<()> {
     let mut missing = Vec::new();
     for dir in path.ancestors().take_while(|dir| !dir.as_os_str().is_empty()) {
         if files.metadata(dir)?.is_some() {
@@ -126,7 +127,7 @@ fn create_durably(files: &dyn Files, path: &Path) -> io::Result<()> {
     if !missing.is_empty() {
         files.create_dir_all(path)?;
     }
-    let parents = missing.iter().filter_map(|dir| dir.parent());
+    let parents = missing.iter().skip(1).filter_map(|dir| dir.parent());
     parents.filter(|dir| !dir.as_os_str().is_empty()).try_for_each(|dir| files.sync_dir(dir))
 }
 
@@ -138,7 +139,7 @@ impl LogDir {
     /// When another process has it, or its files cannot be read.
     pub fn open(files: Arc<dyn Files>, path: &Path) -> Result<LogDir, LogDirError> {
         let io = |error| LogDirError::Io { path: path.display().to_string(), error };
-        create_durably(&*files, path).map_err(io)?;
+        create_below_durable(&*files, path).map_err(io)?;
         // A process that was killed may have made the directory and not synced its name.
         let is_new = files.metadata(&path.join(META)).map_err(io)?.is_none();
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty())
