@@ -493,12 +493,14 @@ impl Recovery {
             self.open.dir.write_recovery_points()?;
         }
         let past = self.next_offset > self.recovery_point;
-        if past || self.report.cut_bytes > 0 {
+        // A process that was killed may have cut the log and not synced that.
+        let killed = self.open.dir.found().clean_marker.is_none();
+        if past || killed || self.report.cut_bytes > 0 {
             for (state, _) in &self.read {
                 state.handle.sync_data()?;
             }
         }
-        if past || self.names_changed {
+        if past || killed || self.names_changed {
             self.place.files.sync_dir(&self.place.dir)?;
             self.open.dir.sync_names()?;
         }

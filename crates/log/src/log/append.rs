@@ -264,6 +264,7 @@ impl Log {
             // Only an empty segment can be overtaken by a follower's offsets.
             return Ok(());
         }
+        self.sync_names().map_err(|error| self.poison(&error))?;
         let active = match self.create_segment(base_offset, now_ms) {
             Ok(active) => active,
             Err(error) if is_full(&error) => {
@@ -275,6 +276,16 @@ impl Log {
             Err(error) => return Err(self.poison(&error).into()),
         };
         self.install(active);
+        Ok(())
+    }
+
+    /// A segment's name is durable before the next one has one. Otherwise a power loss could leave
+    /// the later of the two, and the log would begin there.
+    fn sync_names(&mut self) -> io::Result<()> {
+        if self.sync.names > self.sync.names_synced {
+            self.place.files.sync_dir(&self.place.dir)?;
+            self.sync.names_synced = self.sync.names;
+        }
         Ok(())
     }
 

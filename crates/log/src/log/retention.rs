@@ -29,12 +29,15 @@ impl Deletion {
         self.base_offsets.len()
     }
 
-    /// Removes the files; off the partition's lock. The log's new start is stored before, so that
-    /// no crash brings a part of them back.
+    /// Removes the files; off the partition's lock. The recovery point, which has passed them, and
+    /// the log's new start are stored before: whatever part of the files a crash leaves then lies
+    /// below both, and goes when the log is opened. A gap between two of them would otherwise be
+    /// taken for the end of the log.
     ///
     /// # Errors
     /// When the disk fails; opening the log anew removes the rest.
     pub fn run(&self) -> io::Result<()> {
+        self.dir.write_recovery_points()?;
         self.dir.write_log_start_offsets()?;
         for base_offset in &self.base_offsets {
             for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX] {

@@ -13,7 +13,7 @@ use crate::files::SegmentFile;
 use crate::index::{Entry, OffsetEntry, TimeEntry};
 use crate::log::{Active, Log};
 use crate::names::{
-    INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
+    INDEX_SUFFIX, LEADER_EPOCHS, LOG_SUFFIX, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
 };
 use crate::reader::View;
 use crate::recovery;
@@ -267,18 +267,42 @@ impl Log {
         Ok(())
     }
 
+    /// Empties the log. Its first segment stays, without records, until the new one is there: of
+    /// several names that go at once a power loss may take the first and leave a later one, and the
+    /// log would begin there.
     pub(crate) fn cut_all(&mut self, offset: i64) -> io::Result<()> {
         self.lower_recovery_point(0)?;
-        let old: Vec<i64> =
-            self.shared.view.load().segments.iter().map(|segment| segment.base_offset).collect();
-        self.remove_segments(&old)?;
+        let view = self.shared.view.load_full();
+        let bases: Vec<i64> = view.segments.iter().map(|segment| segment.base_offset).collect();
+        self.remove_segments(&bases[1..])?;
+        self.remove_snapshots_and_epochs()?;
+        self.place.files.sync_dir(&self.place.dir)?;
+        self.dir.set_log_start_offset(&self.partition, offset);
+        self.dir.write_log_start_offsets()?;
+        view.segments[0].file.set_len(0)?;
+        view.segments[0].file.sync_data()?;
         let created_ms = self.active.created_ms;
         let active = self.create_segment(offset, created_ms)?;
         active.handle.sync_data()?;
+        self.place.files.sync_dir(&self.place.dir)?;
+        if bases[0] != offset {
+            self.remove_segments(&bases[..1])?;
+            self.place.files.sync_dir(&self.place.dir)?;
+        }
+        self.begin_anew(active, offset);
+        Ok(())
+    }
+
+    /// The producers and epochs of what is cut must not stand above those of what comes.
+    fn remove_snapshots_and_epochs(&mut self) -> io::Result<()> {
         for snapshot in std::mem::take(&mut self.sync.snapshots) {
             self.place.remove(&self.place.segment_path(snapshot, SNAPSHOT_SUFFIX))?;
         }
-        self.place.files.sync_dir(&self.place.dir)?;
+        self.sync.epochs = Arc::default();
+        self.place.remove(&self.place.path(LEADER_EPOCHS))
+    }
+
+    fn begin_anew(&mut self, active: Active, offset: i64) {
         self.active = active;
         self.next_offset = offset;
         self.sync.sealed.clear();
@@ -290,8 +314,6 @@ impl Log {
         self.shared.log_end_offset.store(offset, Ordering::Release);
         self.sync.recovery_point = offset;
         self.dir.set_recovery_point(&self.partition, offset);
-        self.dir.set_log_start_offset(&self.partition, offset);
-        self.dir.write_log_start_offsets()
     }
 
     /// First step of deleting the log: its directory gets a name that nothing opens. Durable when

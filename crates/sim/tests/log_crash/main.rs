@@ -9,7 +9,7 @@ mod model;
 use harness::{Counts, Run, Step};
 use klamm_sim::disk::Lie;
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 1_200;
 
 #[test]
 fn any_crash_leaves_a_prefix_with_all_that_was_synced() {
