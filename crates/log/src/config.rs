@@ -13,7 +13,7 @@ pub enum RecordValidation {
 }
 
 /// The settings of one log; the broker makes them from the topic's and its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// `segment.bytes`
     pub segment_bytes: u32,
@@ -41,10 +41,30 @@ pub struct LogConfig {
     pub retention_ms: i64,
     /// `retention.bytes`; negative keeps all.
     pub retention_bytes: i64,
+    /// `min.cleanable.dirty.ratio`
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`
+    pub delete_retention_ms: i64,
     /// `record.validation`
     pub validation: RecordValidation,
     /// `producer.id.expiration.ms`
     pub producer_id_expiration: Duration,
+}
+
+impl LogConfig {
+    /// How old a segment's first record may get before the next one is begun. A compacted topic's
+    /// must be complete in time to be compacted (KIP-354).
+    pub(crate) fn roll_ms(&self) -> i64 {
+        let roll_ms = match self.compact {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
+        };
+        roll_ms.saturating_sub(self.segment_jitter_ms).max(0)
+    }
 }
 
 impl Default for LogConfig {
@@ -65,6 +85,10 @@ impl Default for LogConfig {
             delete: true,
             retention_ms: 7 * 24 * HOUR_MS,
             retention_bytes: -1,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 24 * HOUR_MS,
             validation: RecordValidation::Header,
             producer_id_expiration: Duration::from_secs(24 * 3600),
         }

@@ -29,6 +29,7 @@ const OFFLINE_MARKER: &str = "klamm.offline";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 
 /// What `meta.properties` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +94,7 @@ struct Checkpoints {
     recovery_points: BTreeMap<TopicPartition, i64>,
     log_starts: BTreeMap<TopicPartition, i64>,
     high_watermarks: BTreeMap<TopicPartition, i64>,
+    cleaner_offsets: BTreeMap<TopicPartition, i64>,
 }
 
 /// A log directory that this process holds the lock of.
@@ -161,6 +163,7 @@ impl LogDir {
         let here = |partition: &TopicPartition| partitions.binary_search(partition).is_ok();
         checkpoints.log_starts.retain(|partition, _| here(partition));
         checkpoints.high_watermarks.retain(|partition, _| here(partition));
+        checkpoints.cleaner_offsets.retain(|partition, _| here(partition));
         let dir = LogDir {
             path: path.to_owned(),
             found,
@@ -391,12 +394,27 @@ impl LogDir {
         set(&mut self.checkpoints().high_watermarks, partition, offset);
     }
 
+    /// Up to where a log was cleaned, as last noted.
+    pub fn cleaner_offset(&self, partition: &TopicPartition) -> i64 {
+        self.checkpoints().cleaner_offsets.get(partition).copied().unwrap_or(0)
+    }
+
+    /// Notes up to where a log was cleaned; [`LogDir::write_cleaner_offsets`] stores it. Nothing is
+    /// noted for a log that never was.
+    pub(crate) fn set_cleaner_offset(&self, partition: &TopicPartition, offset: i64) {
+        let offsets = &mut self.checkpoints().cleaner_offsets;
+        if offset > 0 || offsets.contains_key(partition) {
+            set(offsets, partition, offset);
+        }
+    }
+
     /// Forgets all checkpoints of a partition; its directory is about to be renamed or is gone.
     pub fn forget(&self, partition: &TopicPartition) {
         let mut checkpoints = self.checkpoints();
         checkpoints.recovery_points.remove(partition);
         checkpoints.log_starts.remove(partition);
         checkpoints.high_watermarks.remove(partition);
+        checkpoints.cleaner_offsets.remove(partition);
     }
 
     /// Gives the directory of a partition that nobody knows another name, for good: it is kept
@@ -479,6 +497,14 @@ impl LogDir {
     /// When the disk fails.
     pub fn write_high_watermarks(&self) -> io::Result<()> {
         self.write_offsets(HIGH_WATERMARKS, |checkpoints| &checkpoints.high_watermarks)
+    }
+
+    /// Stores the offsets up to which logs were cleaned, for good.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn write_cleaner_offsets(&self) -> io::Result<()> {
+        self.write_offsets(CLEANER_OFFSETS, |checkpoints| &checkpoints.cleaner_offsets)
     }
 
     fn write_offsets(

@@ -166,6 +166,17 @@ impl<E: Entry> Index<E> {
         Index { store: Store::File { file, len } }
     }
 
+    /// Opens the file, if there is one.
+    pub(crate) fn keep_open(&self) -> io::Result<()> {
+        match &self.store {
+            Store::File { file, .. } => match file.handle() {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+            Store::Memory(_) => Ok(()),
+        }
+    }
+
     pub(crate) fn is_in_memory(&self) -> bool {
         matches!(self.store, Store::Memory(_))
     }

@@ -1,5 +1,5 @@
 //! One partition on disk, synchronous: log, segments, indexes, producer state, leader epochs,
-//! recovery, retention, checkpoints. `docs/format.md` has the bytes and the recovery steps.
+//! recovery, retention, compaction, checkpoints. `docs/format.md` has the bytes and the recovery steps.
 //!
 //! - [`LogDir`]: a log directory, with its lock, identity, registration file and checkpoints.
 //! - [`Log`]: one partition. All changes go through `&mut self`; the broker keeps it under the
@@ -14,6 +14,7 @@
 //! ```
 
 mod checkpoint;
+mod cleaner;
 mod config;
 mod dir;
 mod dump;
@@ -33,6 +34,9 @@ mod segment;
 mod snapshot;
 mod validate;
 
+pub use cleaner::{
+    Cleaned, Cleaning, CleaningError, Dirt, KeyHashing, LogLock, OffsetMapLimits, Progress, Stats,
+};
 pub use config::{LogConfig, RecordValidation};
 pub use dir::{DirRegistration, FoundDir, LogDir, MetaProperties, RegisteredPair, Registration};
 pub use dump::{DumpOptions, Found, dump_file, dumpable_files};

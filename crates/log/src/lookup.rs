@@ -7,7 +7,7 @@ use klamm_protocol::compression::BATCH_DECOMPRESSED_BYTES_MAX;
 use klamm_protocol::records::{Batch, BatchHeader, NO_TIMESTAMP, Record, TimestampType};
 
 use crate::error::ReadError;
-use crate::reader::LogReader;
+use crate::reader::{LogReader, View};
 use crate::segment::Segment;
 
 /// A record found by its timestamp.
@@ -31,7 +31,14 @@ impl LogReader {
         &self,
         timestamp: i64,
     ) -> Result<Option<TimestampAndOffset>, ReadError> {
-        let view = self.shared.view.load();
+        self.with_view(|view| self.find_timestamp(view, timestamp))
+    }
+
+    fn find_timestamp(
+        &self,
+        view: &View,
+        timestamp: i64,
+    ) -> Result<Option<TimestampAndOffset>, ReadError> {
         let log_start_offset = self.log_start_offset();
         for segment in &view.segments[view.place_of(log_start_offset)..] {
             if segment.max_timestamp()?.timestamp < timestamp {
@@ -59,7 +66,10 @@ impl LogReader {
     /// # Errors
     /// When the disk fails.
     pub fn max_timestamp(&self) -> Result<Option<TimestampAndOffset>, ReadError> {
-        let view = self.shared.view.load();
+        self.with_view(|view| self.find_max_timestamp(view))
+    }
+
+    fn find_max_timestamp(&self, view: &View) -> Result<Option<TimestampAndOffset>, ReadError> {
         let log_start_offset = self.log_start_offset();
         let mut latest = None;
         for segment in &view.segments[view.place_of(log_start_offset)..] {

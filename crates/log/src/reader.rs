@@ -115,10 +115,20 @@ impl LogReader {
         upper_bound: i64,
         min_one_batch: bool,
     ) -> Result<LogSlice, ReadError> {
+        self.with_view(|view| {
+            self.read_view(view, offset, max_bytes, upper_bound, min_one_batch)
+        })
+    }
+
+    /// Reads from the segments of one moment; again where retention or the cleaner removed a file
+    /// of an older moment before it was first opened.
+    pub(crate) fn with_view<T>(
+        &self,
+        read: impl Fn(&View) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         loop {
             let view = self.shared.view.load();
-            match self.read_view(&view, offset, max_bytes, upper_bound, min_one_batch) {
-                // Retention removed a file of the old view before it was first opened.
+            match read(&view) {
                 Err(ReadError::Io(error))
                     if error.kind() == io::ErrorKind::NotFound
                         && !Arc::ptr_eq(&view, &self.shared.view.load()) => {}

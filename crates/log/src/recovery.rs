@@ -78,6 +78,7 @@ pub(crate) fn open(open: OpenLog) -> Result<(Log, RecoveryReport), OpenError> {
     let found = Found::list(&place)?;
     let log_start_offset = open.dir.log_start_offset(&open.partition);
     let durable = log_start_offset.min(open.dir.recovery_point(&open.partition));
+    let found = found.finish_swaps(&place)?;
     let found = found.finish_deletions(&place, durable)?;
     if found.bases.is_empty() {
         return Ok(create(open, place, false)?);
@@ -90,6 +91,7 @@ fn create(open: OpenLog, place: Place, dir_is_new: bool) -> io::Result<(Log, Rec
     let start = open.dir.log_start_offset(&open.partition);
     let lost = open.dir.recovery_point(&open.partition) > start;
     open.dir.set_recovery_point(&open.partition, start);
+    open.dir.set_cleaner_offset(&open.partition, start);
     if lost {
         open.dir.write_recovery_points()?;
     }
@@ -191,6 +193,7 @@ impl Parts {
             producers: self.producers,
             sync: self.sync,
             drain: Drain::default(),
+            swapping: false,
             poisoned: None,
         }
     }

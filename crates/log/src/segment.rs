@@ -218,6 +218,13 @@ impl Segment {
         }
     }
 
+    /// Opens all files, which others are about to take the names of.
+    pub(crate) fn keep_open(&self) -> io::Result<()> {
+        self.file.handle()?;
+        self.indexes.offsets.keep_open()?;
+        self.indexes.times.keep_open()
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use klamm_env::Files;
 
 use super::{
-    CLEAN_MARKER, Checkpoints, DirRegistration, FoundDir, HIGH_WATERMARKS, LOG_STARTS, META,
+    CLEAN_MARKER, CLEANER_OFFSETS, Checkpoints, DirRegistration, FoundDir, HIGH_WATERMARKS, LOG_STARTS, META,
     MetaProperties, OFFLINE_MARKER, RECOVERY_POINTS, REGISTRATION, RegisteredPair, Registration,
 };
 use crate::checkpoint::{decode_offsets, read_text};
@@ -58,6 +58,7 @@ impl Reader<'_> {
             recovery_points: self.offsets(RECOVERY_POINTS)?,
             log_starts: self.offsets(LOG_STARTS)?,
             high_watermarks: self.offsets(HIGH_WATERMARKS)?,
+            cleaner_offsets: self.offsets(CLEANER_OFFSETS)?,
         })
     }
 

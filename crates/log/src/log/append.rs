@@ -253,7 +253,7 @@ impl Log {
         let index_bytes = self.config.segment_index_bytes as usize;
         let indexes = segment.own_indexes();
         size + bytes > u64::from(self.config.segment_bytes)
-            || waited > self.config.segment_ms.saturating_sub(self.config.segment_jitter_ms)
+            || waited > self.config.roll_ms()
             || (indexes.offsets.len() + 1) * OffsetEntry::BYTES > index_bytes
             || (indexes.times.len() + 2) * TimeEntry::BYTES > index_bytes
     }

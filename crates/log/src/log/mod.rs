@@ -63,6 +63,8 @@ pub struct Log {
     pub(crate) sync: SyncState,
     /// Reads that a truncation waits for.
     pub(crate) drain: Drain,
+    /// Cleaned segments are being put in the place of others: nothing may be cut or deleted.
+    pub(crate) swapping: bool,
     /// Set by the first write error of this log, for the life of the process.
     pub(crate) poisoned: Option<Offline>,
 }

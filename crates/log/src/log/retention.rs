@@ -98,6 +98,9 @@ impl Log {
         high_watermark: i64,
     ) -> Result<Option<Deletion>, AppendError> {
         self.check_online()?;
+        if self.swapping {
+            return Ok(None);
+        }
         let wanted = self.count_deletable(now_ms, high_watermark);
         let doomed = match wanted.map(|wanted| self.keep_past_recovery_point(wanted)) {
             Ok(0) => return Ok(None),

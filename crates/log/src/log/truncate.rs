@@ -56,7 +56,7 @@ impl Log {
     /// When reads are in flight or the disk fails.
     pub fn truncate_to(&mut self, offset: i64) -> Result<(), TruncateError> {
         self.check_online()?;
-        let sends = self.retire_readers(offset)?;
+        let sends = self.retire_readers(offset)? + usize::from(self.swapping);
         if sends > 0 {
             return Err(TruncateError::InFlight { sends });
         }
@@ -81,7 +81,7 @@ impl Log {
     /// When reads are in flight or the disk fails.
     pub fn truncate_fully_and_start_at(&mut self, offset: i64) -> Result<(), TruncateError> {
         self.check_online()?;
-        let sends = self.retire_readers(i64::MIN)?;
+        let sends = self.retire_readers(i64::MIN)? + usize::from(self.swapping);
         if sends > 0 {
             return Err(TruncateError::InFlight { sends });
         }
@@ -200,6 +200,15 @@ impl Log {
         self.dir.write_recovery_points()
     }
 
+    /// What comes where the log was cut was never cleaned.
+    fn lower_cleaner_offset(&self, end_offset: i64) -> io::Result<()> {
+        if self.dir.cleaner_offset(&self.partition) <= end_offset {
+            return Ok(());
+        }
+        self.dir.set_cleaner_offset(&self.partition, end_offset);
+        self.dir.write_cleaner_offsets()
+    }
+
     /// Last one first, so that at no time a gap is left.
     fn remove_segments(&self, base_offsets: &[i64]) -> io::Result<()> {
         for base_offset in base_offsets.iter().rev() {
@@ -236,6 +245,7 @@ impl Log {
             self.dir.write_log_start_offsets()?;
         }
         self.forget_past(end_offset)?;
+        self.lower_cleaner_offset(end_offset)?;
         self.reload_producers()
     }
 
@@ -290,7 +300,7 @@ impl Log {
             self.place.files.sync_dir(&self.place.dir)?;
         }
         self.begin_anew(active, offset);
-        Ok(())
+        self.lower_cleaner_offset(0)
     }
 
     /// The producers and epochs of what is cut must not stand above those of what comes.

@@ -8,10 +8,11 @@ use klamm_env::files::{File, OpenMode};
 use uuid::Uuid;
 
 use crate::checkpoint::read_text;
+use crate::cleaner::{finish_swap, is_part_of_swap};
 use crate::files::Place;
 use crate::names::{
     CLEANED_FILE_SUFFIX, DELETED_FILE_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, PARTITION_METADATA,
-    SNAPSHOT_SUFFIX, SWAP_FILE_SUFFIX, TEMPORARY_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
+    SNAPSHOT_SUFFIX, TEMPORARY_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
     offset_of_file, uuid_from_base64, uuid_to_base64,
 };
 
@@ -39,6 +40,8 @@ pub(super) fn write_topic_id(place: &Place, topic_id: Uuid) -> io::Result<Arc<dy
 pub(super) struct Found {
     pub(super) bases: Vec<i64>,
     pub(super) snapshots: BTreeSet<i64>,
+    /// Segments that a crash kept from taking the place of others.
+    swaps: Vec<i64>,
 }
 
 impl Found {
@@ -48,7 +51,7 @@ impl Found {
             place.files.list(&place.dir)?.into_iter().map(|entry| entry.name).collect();
         let bases: Vec<i64> =
             names.iter().filter_map(|name| offset_of_file(name, LOG_SUFFIX)).collect();
-        let mut snapshots = BTreeSet::new();
+        let (mut snapshots, mut swaps) = (BTreeSet::new(), Vec::new());
         for name in &names {
             let orphan = [INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX].iter().any(|suffix| {
                 let base = offset_of_file(name, suffix);
@@ -59,13 +62,22 @@ impl Found {
                 .any(|suffix| name.ends_with(suffix));
             if orphan || leftover {
                 place.remove(&place.path(name))?;
-            } else if name.ends_with(SWAP_FILE_SUFFIX) {
-                // Nothing of ours; Apache Kafka may have died while it swapped cleaned segments.
-                tracing::warn!(dir = %place.dir.display(), name, "file is ignored");
             }
+            swaps.extend(is_part_of_swap(name));
             snapshots.extend(offset_of_file(name, SNAPSHOT_SUFFIX));
         }
-        Ok(Found { bases, snapshots })
+        Ok(Found { bases, snapshots, swaps })
+    }
+
+    /// Puts cleaned segments in their place where that had begun, ours or Apache Kafka's.
+    pub(super) fn finish_swaps(self, place: &Place) -> io::Result<Found> {
+        if self.swaps.is_empty() {
+            return Ok(self);
+        }
+        for base in &self.swaps {
+            finish_swap(place, *base, &self.bases)?;
+        }
+        Found::list(place)
     }
 
     /// Removes segments that lie below the log's start and the recovery point: their deletion may

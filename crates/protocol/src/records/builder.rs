@@ -133,6 +133,18 @@ impl BatchBuilder {
         self.max_timestamp = now_ms;
     }
 
+    /// Notes the time after which the cleaner may drop the batch's tombstones or marker (KIP-534).
+    /// It takes the place of the base timestamp; before any record is added.
+    pub fn set_delete_horizon(&mut self, horizon_ms: i64) {
+        self.attributes = self.attributes.with_delete_horizon(true);
+        self.base_timestamp = horizon_ms;
+    }
+
+    /// The least that the batch gives as its greatest timestamp; what an empty batch keeps.
+    pub fn set_max_timestamp(&mut self, max_timestamp: i64) {
+        self.max_timestamp = max_timestamp;
+    }
+
     /// Lets the batch span offsets up to here, whether or not records have them all: what
     /// compaction leaves behind.
     pub fn set_last_offset_delta(&mut self, last_offset_delta: i32) {
@@ -170,7 +182,8 @@ impl BatchBuilder {
             "offset delta {offset_delta} is not after {}",
             self.next_offset_delta - 1
         );
-        let base_timestamp = if self.is_empty() { record.timestamp } else { self.base_timestamp };
+        let is_given = !self.is_empty() || self.attributes.has_delete_horizon();
+        let base_timestamp = if is_given { self.base_timestamp } else { record.timestamp };
         let timestamp_delta = record.timestamp.wrapping_sub(base_timestamp);
         let body_len = body_len(timestamp_delta, offset_delta, record);
         let record_bytes = varint::len_i32(body_len.try_into().unwrap_or(i32::MAX)) + body_len;
