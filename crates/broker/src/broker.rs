@@ -27,7 +27,7 @@ use crate::partitions::{Identity, Partitions};
 use crate::producer_ids::ProducerIds;
 use crate::request::ListenerInfo;
 use crate::server::{Bound, Server, ServerLimits};
-use crate::{checkpointer, deletion, flush_class, flusher, retention, strays};
+use crate::{checkpointer, cleaner, deletion, flush_class, flusher, retention, strays};
 
 /// Time that connections have to end once the broker stops.
 const CONNECTIONS_STOP_MAX: Duration = Duration::from_secs(5);
@@ -297,6 +297,9 @@ fn background_tasks(
         tasks.push(background.spawn(job));
     }
     tasks.push(background.spawn(retention::run(Arc::clone(broker))));
+    for _ in 0..config.log_cleaner_threads {
+        tasks.push(background.spawn(cleaner::run(Arc::clone(broker))));
+    }
     tasks.push(background.spawn(run_upkeep(Arc::downgrade(broker))));
     tasks
 }

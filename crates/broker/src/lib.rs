@@ -13,6 +13,7 @@ mod authorized_operations;
 mod auto_create;
 mod broker;
 mod checkpointer;
+mod cleaner;
 pub mod config;
 mod config_change;
 mod config_resource;

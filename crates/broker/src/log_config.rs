@@ -28,6 +28,10 @@ pub(crate) fn log_config(
         delete: topic.cleanup_policy.delete,
         retention_ms: topic.retention_ms,
         retention_bytes: topic.retention_bytes,
+        min_cleanable_dirty_ratio: topic.min_cleanable_dirty_ratio,
+        min_compaction_lag_ms: topic.min_compaction_lag_ms,
+        max_compaction_lag_ms: topic.max_compaction_lag_ms,
+        delete_retention_ms: topic.delete_retention_ms,
         validation: match topic.record_validation {
             config::RecordValidation::Header => RecordValidation::Header,
             config::RecordValidation::Full => RecordValidation::Full,

@@ -117,6 +117,10 @@ pub(crate) struct Partition {
     dirty: AtomicBool,
     /// In the directory's list of partitions to checkpoint.
     checkpoint_offered: AtomicBool,
+    /// A cleaner works on it.
+    cleaning: AtomicBool,
+    /// It is damaged or goes away.
+    never_clean: AtomicBool,
     waiters: Waiters,
 }
 
@@ -142,6 +146,8 @@ impl Partition {
             high_watermark: AtomicI64::new(0),
             dirty: AtomicBool::new(false),
             checkpoint_offered: AtomicBool::new(false),
+            cleaning: AtomicBool::new(false),
+            never_clean: AtomicBool::new(false),
             waiters: Waiters::default(),
         }
     }
@@ -381,6 +387,31 @@ impl Partition {
         let mut state = self.lock();
         state.leadership = None;
         state.log.take()
+    }
+
+    /// Claims the log for a cleaner; false where another one has it.
+    pub(crate) fn begin_cleaning(&self) -> bool {
+        !self.cleaning.swap(true, Ordering::AcqRel)
+    }
+
+    /// The cleaner has done.
+    pub(crate) fn end_cleaning(&self) {
+        self.cleaning.store(false, Ordering::Release);
+    }
+
+    /// Whether a cleaner works on the log.
+    pub(crate) fn is_cleaned_now(&self) -> bool {
+        self.cleaning.load(Ordering::Acquire)
+    }
+
+    /// No cleaner takes the log from now on, and the one that has it ends.
+    pub(crate) fn never_clean(&self) {
+        self.never_clean.store(true, Ordering::Release);
+    }
+
+    /// Whether a cleaner may take the log, or go on with it.
+    pub(crate) fn may_be_cleaned(&self) -> bool {
+        !self.never_clean.load(Ordering::Acquire)
     }
 
     /// Runs `work` on the open log, under the lock.

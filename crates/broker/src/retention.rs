@@ -27,6 +27,10 @@ pub(crate) async fn run(broker: Arc<Broker>) {
             if partition.reader().is_none() && !open(&partition, &mut openings).await {
                 continue;
             }
+            // A pass may take minutes, and holds the directory's name.
+            if partition.is_cleaned_now() {
+                continue;
+            }
             let now_ms = broker.env.clock.wall_ms();
             check_off_loop(&*broker.env.threads, &partition, now_ms).await;
         }

@@ -115,9 +115,7 @@ impl LogReader {
         upper_bound: i64,
         min_one_batch: bool,
     ) -> Result<LogSlice, ReadError> {
-        self.with_view(|view| {
-            self.read_view(view, offset, max_bytes, upper_bound, min_one_batch)
-        })
+        self.with_view(|view| self.read_view(view, offset, max_bytes, upper_bound, min_one_batch))
     }
 
     /// Reads from the segments of one moment; again where retention or the cleaner removed a file

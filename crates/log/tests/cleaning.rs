@@ -136,8 +136,7 @@ fn the_newest_record_of_each_key_stays_at_its_offset() {
     put(&mut log, "a", Some("3"));
     let (log, stats) = clean(log);
     assert!(stats.bytes_after < stats.bytes_before, "{stats:?}");
-    let expected =
-        [some(2, "a", "2"), some(3, "c", "1"), some(4, "b", "2"), some(6, "a", "3")];
+    let expected = [some(2, "a", "2"), some(3, "c", "1"), some(4, "b", "2"), some(6, "a", "3")];
     assert_eq!(found(&log), expected, "the active segment is left alone");
     Fixture::close(log);
     assert_eq!(found(&fixture.log()), expected, "after a restart");
@@ -160,8 +159,8 @@ fn base_and_last_offsets_of_the_log_stay_though_all_records_before_the_end_go() 
     let end = log.log_end_offset();
     drop(log);
     // Without its checkpoints the whole log is read: nothing counts as damaged.
-    std::fs::remove_file(fixture.root.path().join("recovery-point-offset-checkpoint"))
-        .expect("it was there");
+    let checkpoint = fixture.root.path().join("recovery-point-offset-checkpoint");
+    fixture.files().remove_file(&checkpoint).expect("it was there");
     let (log, report) = fixture.open();
     assert_eq!((report.cut_bytes, log.log_end_offset()), (0, end), "{report:?}");
     assert_eq!(found(&log), [some(3, "a", "3")]);

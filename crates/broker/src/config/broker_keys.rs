@@ -180,14 +180,26 @@ broker_table! {
         "How far a timestamp may lie behind the broker's clock, in milliseconds.";
     log_message_timestamp_after_max_ms: i64, "log.message.timestamp.after.max.ms", Long, Some("3600000"), Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
         "How far a timestamp may lie ahead of the broker's clock, in milliseconds.";
+    log_cleaner_enable: bool, "log.cleaner.enable", Boolean, Some("true"), Allowed::Any, ReadOnly, Origin::Kafka,
+        "Whether logs of compacted topics are compacted.";
+    log_cleaner_threads: i32, "log.cleaner.threads", Int, Some("1"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
+        "Logs that are compacted at a time.";
+    log_cleaner_backoff_ms: i64, "log.cleaner.backoff.ms", Long, Some("15000"), Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
+        "Milliseconds between two looks for logs to compact.";
+    log_cleaner_dedupe_buffer_size: i64, "log.cleaner.dedupe.buffer.size", Long, Some("134217728"), Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
+        "Most memory in bytes that all cleaners together take for keys; no more is taken than the log has records, and it is given back after the pass.";
+    log_cleaner_io_buffer_load_factor: f64, "log.cleaner.io.buffer.load.factor", Double, Some("0.9"), Allowed::Between(0, 1), ClusterWide, Origin::Kafka,
+        "How full the memory for keys may get, as a share of it.";
+    log_cleaner_io_max_bytes_per_second: f64, "log.cleaner.io.max.bytes.per.second", Double, Some("1.7976931348623157E308"), Allowed::Any, ClusterWide, Origin::Kafka,
+        "Bytes a second that a cleaner reads and writes at most.";
     log_cleaner_delete_retention_ms: i64, "log.cleaner.delete.retention.ms", Long, Some("86400000"), Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
-        "Milliseconds for which compacted topics keep a tombstone. Klamm does not compact yet: no effect.";
+        "Milliseconds for which compacted topics keep a tombstone.";
     log_cleaner_min_cleanable_ratio: f64, "log.cleaner.min.cleanable.ratio", Double, Some("0.5"), Allowed::Between(0, 1), ClusterWide, Origin::Kafka,
-        "Share of a compacted log that must be uncompacted before it is worth a pass. Klamm does not compact yet: no effect.";
+        "Share of a compacted log that must be uncompacted before it is worth a pass.";
     log_cleaner_min_compaction_lag_ms: i64, "log.cleaner.min.compaction.lag.ms", Long, Some("0"), Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
-        "Milliseconds for which a record of a compacted topic stays uncompacted. Klamm does not compact yet: no effect.";
+        "Milliseconds for which a record of a compacted topic stays uncompacted.";
     log_cleaner_max_compaction_lag_ms: i64, "log.cleaner.max.compaction.lag.ms", Long, MAX_LONG, Allowed::AtLeast(1), ClusterWide, Origin::Kafka,
-        "Milliseconds after which a record of a compacted topic has to be compacted. Klamm does not compact yet: no effect.";
+        "Milliseconds after which a record of a compacted topic has to be compacted.";
     log_local_retention_ms: i64, "log.local.retention.ms", Long, Some("-2"), Allowed::AtLeast(-2), ClusterWide, Origin::Kafka,
         "Milliseconds to keep on the broker's own disks where remote storage is on, which Klamm does not have.";
     log_local_retention_bytes: i64, "log.local.retention.bytes", Long, Some("-2"), Allowed::AtLeast(-2), ClusterWide, Origin::Kafka,

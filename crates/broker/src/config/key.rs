@@ -196,8 +196,8 @@ impl Key {
             Allowed::Between(min, max) => number >= min as f64 && number <= max as f64,
             _ => true,
         };
-        // Kafka shows a decimal point in every number.
-        (number.is_finite() && within).then(|| format!("{number:?}"))
+        // Kafka shows a decimal point in every number, and a capital before an exponent.
+        (number.is_finite() && within).then(|| format!("{number:?}").replace('e', "E"))
     }
 
     fn takes_item(&self, item: &str, of: usize) -> bool {

@@ -47,7 +47,7 @@ const CODECS: Allowed = Allowed::OneOf(CompressionType::WORDS);
 
 topic_table! {
     cleanup_policy: CleanupPolicy, "cleanup.policy", List, "delete", Allowed::EachOf(&["compact", "delete"]), ["log.cleanup.policy" * 1], Origin::Kafka,
-        "What becomes of old records: delete drops segments by age and size, compact keeps the newest record of each key, both together do both, an empty list keeps everything. Klamm does not compact yet; it keeps everything meanwhile.";
+        "What becomes of old records: delete drops segments by age and size, compact keeps the newest record of each key, both together do both, an empty list keeps everything.";
     compression_gzip_level: i32, "compression.gzip.level", Int, "-1", Allowed::BetweenOr(1, 9, -1), ["compression.gzip.level" * 1], Origin::Kafka,
         "Effort of gzip where compression.type is gzip; -1 is the codec's own default.";
     compression_lz4_level: i32, "compression.lz4.level", Int, "9", Allowed::Between(1, 17), ["compression.lz4.level" * 1], Origin::Kafka,
@@ -57,7 +57,7 @@ topic_table! {
     compression_zstd_level: i32, "compression.zstd.level", Int, "3", Allowed::Between(-131_072, 22), ["compression.zstd.level" * 1], Origin::Kafka,
         "Effort of zstd where compression.type is zstd.";
     delete_retention_ms: i64, "delete.retention.ms", Long, "86400000", Allowed::AtLeast(0), ["log.cleaner.delete.retention.ms" * 1], Origin::Kafka,
-        "Milliseconds for which a compacted topic keeps a tombstone, so that a reader who started at the beginning in time sees the deletion. Klamm does not compact yet: no effect.";
+        "Milliseconds for which a compacted topic keeps a tombstone, so that a reader who started at the beginning in time sees the deletion.";
     file_delete_delay_ms: i64, "file.delete.delay.ms", Long, "60000", Allowed::AtLeast(0), ["log.segment.delete.delay.ms" * 1], Origin::Kafka,
         "Milliseconds between taking a segment out of the log and removing its files. Klamm goes by the broker's value for all topics.";
     flush: FlushClass, "flush", String, "acked", Allowed::OneOf(FlushClass::WORDS), ["flush" * 1], Origin::Klamm,
@@ -77,7 +77,7 @@ topic_table! {
     local_retention_ms: i64, "local.retention.ms", Long, "-2", Allowed::AtLeast(-2), ["log.local.retention.ms" * 1], Origin::Kafka,
         "Milliseconds to keep on the broker's own disks where remote storage is on; -2 means retention.ms. Without remote storage it has no effect.";
     max_compaction_lag_ms: i64, "max.compaction.lag.ms", Long, "9223372036854775807", Allowed::AtLeast(1), ["log.cleaner.max.compaction.lag.ms" * 1], Origin::Kafka,
-        "Milliseconds after which a record of a compacted topic has to be compacted. Klamm does not compact yet: no effect.";
+        "Milliseconds after which a record of a compacted topic has to be compacted.";
     max_message_bytes: i32, "max.message.bytes", Int, "1048588", Allowed::AtLeast(0), ["message.max.bytes" * 1], Origin::Kafka,
         "Largest batch of records that is accepted, in bytes, as it is stored (compressed).";
     message_timestamp_after_max_ms: i64, "message.timestamp.after.max.ms", Long, "3600000", Allowed::AtLeast(0), ["log.message.timestamp.after.max.ms" * 1], Origin::Kafka,
@@ -87,9 +87,9 @@ topic_table! {
     message_timestamp_type: TimestampType, "message.timestamp.type", String, "CreateTime", Allowed::OneOf(TimestampType::WORDS), ["log.message.timestamp.type" * 1], Origin::Kafka,
         "Whether a record carries the time of its creation or of its append.";
     min_cleanable_dirty_ratio: f64, "min.cleanable.dirty.ratio", Double, "0.5", Allowed::Between(0, 1), ["log.cleaner.min.cleanable.ratio" * 1], Origin::Kafka,
-        "Share of a compacted log that must be uncompacted before it is worth a pass. Klamm does not compact yet: no effect.";
+        "Share of a compacted log that must be uncompacted before it is worth a pass.";
     min_compaction_lag_ms: i64, "min.compaction.lag.ms", Long, "0", Allowed::AtLeast(0), ["log.cleaner.min.compaction.lag.ms" * 1], Origin::Kafka,
-        "Milliseconds for which a record of a compacted topic stays uncompacted. Klamm does not compact yet: no effect.";
+        "Milliseconds for which a record of a compacted topic stays uncompacted.";
     min_insync_replicas: i32, "min.insync.replicas", Int, "1", Allowed::AtLeast(1), ["min.insync.replicas" * 1], Origin::Kafka,
         "In-sync replicas that must have a record before acks=all is answered; with fewer in sync such appends are refused.";
     preallocate: bool, "preallocate", Boolean, "false", Allowed::Any, ["log.preallocate" * 1], Origin::Kafka,

@@ -88,6 +88,7 @@ impl Partition {
     /// # Errors
     /// When the directory is not this topic's, or the disk fails.
     pub(crate) async fn delete(&self) -> Result<PathBuf, String> {
+        self.never_clean();
         let one = self.hold_name().await;
         let log = self.retire();
         let open = self.open_log(self.lock().config.clone());

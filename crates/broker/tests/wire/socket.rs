@@ -12,7 +12,7 @@ use klamm_protocol::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, TopicProduceData,
 };
 use klamm_protocol::messages::{FetchRequest, FetchResponse, ProduceRequest};
-use klamm_protocol::records::{BatchBuilder, NewRecord, ProducerFields, split_strict};
+use klamm_protocol::records::{Batch, BatchBuilder, NewRecord, ProducerFields, split_strict};
 use klamm_protocol::{Records, Request};
 
 /// Longest wait for an answer.
@@ -183,14 +183,18 @@ pub(crate) fn sequenced(producer_id: i64, base_sequence: i32, values: &[&[u8]]) 
 
 /// Offsets and values of all fetched records.
 pub(crate) fn records(data: &PartitionData) -> Vec<(i64, Bytes)> {
-    let Records::Inline(bytes) = &data.records else { panic!("a decoded answer is inline") };
     let mut all = Vec::new();
-    for batch in split_strict(bytes.clone()) {
-        let batch = batch.expect("a whole batch");
+    for batch in batches(data) {
         for record in batch.records(64 << 20).expect("readable") {
             let record = record.expect("readable");
             all.push((record.offset, record.value.unwrap_or_default()));
         }
     }
     all
+}
+
+/// All fetched batches.
+pub(crate) fn batches(data: &PartitionData) -> Vec<Batch> {
+    let Records::Inline(bytes) = &data.records else { panic!("a decoded answer is inline") };
+    split_strict(bytes.clone()).map(|batch| batch.expect("a whole batch")).collect()
 }

@@ -91,12 +91,11 @@ impl Filter<'_> {
     /// Whether a batch without records is kept: it tells what its producer wrote last (hazard 69),
     /// or ends the segment.
     fn stays_empty(&self, batch: &Batch) -> bool {
-        let is_last = self.last_batches.get(&batch.producer_id).is_some_and(|last| {
-            match last.last_offset {
+        let is_last =
+            self.last_batches.get(&batch.producer_id).is_some_and(|last| match last.last_offset {
                 Some(last_offset) => batch.last_offset() == last_offset,
                 None => batch.is_control() && batch.producer_epoch == last.producer_epoch,
-            }
-        });
+            });
         batch.has_producer_id() && is_last || batch.next_offset() == self.group_end
     }
 }
@@ -132,8 +131,7 @@ fn rebuilt(batch: &Batch, records: &[&Record], horizon_ms: Option<i64>) -> Kept 
         }
         next = record.offset.saturating_add(1);
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
-        let copy =
-            NewRecord { timestamp: record.timestamp, key, value, headers: &record.headers };
+        let copy = NewRecord { timestamp: record.timestamp, key, value, headers: &record.headers };
         let delta = record.offset - batch.base_offset;
         let Ok(delta) = i32::try_from(delta) else { return Kept::All };
         if builder.append_at(delta, &copy).is_err() {

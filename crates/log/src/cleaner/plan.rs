@@ -108,8 +108,8 @@ impl Log {
         let mut cleanable = Vec::new();
         for segment in complete {
             let lag_ms = self.config.min_compaction_lag_ms;
-            let too_young = lag_ms > 0
-                && segment.max_timestamp()?.timestamp > now_ms.saturating_sub(lag_ms);
+            let too_young =
+                lag_ms > 0 && segment.max_timestamp()?.timestamp > now_ms.saturating_sub(lag_ms);
             if segment.end_offset() > stable || too_young {
                 break;
             }

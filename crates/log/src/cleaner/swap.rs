@@ -15,8 +15,7 @@ use crate::dir::LogDir;
 use crate::files::{Place, SegmentFile};
 use crate::log::{Log, is_full};
 use crate::names::{
-    INDEX_SUFFIX, LOG_SUFFIX, SWAP_FILE_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
-    offset_of_file,
+    INDEX_SUFFIX, LOG_SUFFIX, SWAP_FILE_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, offset_of_file,
 };
 use crate::segment::{HeaderScan, Segment};
 
@@ -184,6 +183,8 @@ impl Log {
 
 impl std::fmt::Debug for Cleaned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cleaned").field("base_offset", &self.new.base_offset).finish_non_exhaustive()
+        f.debug_struct("Cleaned")
+            .field("base_offset", &self.new.base_offset)
+            .finish_non_exhaustive()
     }
 }

@@ -7,8 +7,9 @@ use std::path::Path;
 use klamm_env::Files;
 
 use super::{
-    CLEAN_MARKER, CLEANER_OFFSETS, Checkpoints, DirRegistration, FoundDir, HIGH_WATERMARKS, LOG_STARTS, META,
-    MetaProperties, OFFLINE_MARKER, RECOVERY_POINTS, REGISTRATION, RegisteredPair, Registration,
+    CLEAN_MARKER, CLEANER_OFFSETS, Checkpoints, DirRegistration, FoundDir, HIGH_WATERMARKS,
+    LOG_STARTS, META, MetaProperties, OFFLINE_MARKER, RECOVERY_POINTS, REGISTRATION,
+    RegisteredPair, Registration,
 };
 use crate::checkpoint::{decode_offsets, read_text};
 use crate::error::LogDirError;

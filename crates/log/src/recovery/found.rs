@@ -12,8 +12,8 @@ use crate::cleaner::{finish_swap, is_part_of_swap};
 use crate::files::Place;
 use crate::names::{
     CLEANED_FILE_SUFFIX, DELETED_FILE_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, PARTITION_METADATA,
-    SNAPSHOT_SUFFIX, TEMPORARY_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
-    offset_of_file, uuid_from_base64, uuid_to_base64,
+    SNAPSHOT_SUFFIX, TEMPORARY_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, offset_of_file,
+    uuid_from_base64, uuid_to_base64,
 };
 
 pub(crate) fn read_topic_id(place: &Place) -> io::Result<Option<Uuid>> {
