@@ -67,7 +67,11 @@ impl Run {
     }
 
     fn append(&mut self, log: &mut Log) {
-        let key = format!("key-{}", self.random.random_range(0..KEYS));
+        // Some keys come once only, so that whatever goes missing is missed.
+        let key = match self.random.random_range(0..4) {
+            0 => format!("once-{}", self.written.len()),
+            _ => format!("key-{}", self.random.random_range(0..KEYS)),
+        };
         let value = format!("{}", self.random.random::<u64>());
         let value = (self.random.random_range(0..8) > 0).then_some(value);
         let mut builder = BatchBuilder::new(Compression::None, 1 << 20);
