@@ -12,6 +12,7 @@ use klamm_cluster::nodes::config::ConfigKind;
 use klamm_env::network::SocketOptions;
 use klamm_env::threads::run_blocking;
 use klamm_env::{Env, Loop};
+use klamm_log::Log;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -208,19 +209,16 @@ fn close(dirs: &[Arc<DataDir>]) -> bool {
     let mut clean = true;
     for dir in dirs {
         checkpointer::store_high_watermarks(dir);
+        let logs = dir.partitions().iter().filter_map(|partition| partition.close()).collect();
+        for (partition, error) in Log::close_all(dir.log_dir(), logs) {
+            warn!(%partition, "not closed in order: {error}");
+            clean = false;
+        }
         // Also what an earlier process left in the page cache of logs that this one never opened:
         // the clean marker speaks for all of the directory (R2).
         if let Err(error) = dir.log_dir().sync_volume() {
             warn!(dir = ?dir.log_dir(), "not all is known to be on stable storage: {error}");
             clean = false;
-        }
-        for partition in dir.partitions() {
-            if let Some(log) = partition.close()
-                && let Err(error) = log.close()
-            {
-                warn!(partition = %partition.id(), "not closed in order: {error}");
-                clean = false;
-            }
         }
         for stored in
             [dir.log_dir().write_recovery_points(), dir.log_dir().write_log_start_offsets()]

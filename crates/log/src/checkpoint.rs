@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use klamm_env::Files;
-use klamm_env::files::OpenMode;
+use klamm_env::files::{File, OpenMode};
 
 use crate::epochs::EpochCache;
 use crate::names::{TEMPORARY_SUFFIX, TopicPartition};
@@ -20,15 +20,25 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 /// Replaces the file at `path`: whatever happens, either the old or the new content is there
 /// afterwards, and once this returns, the new one for good.
 pub(crate) fn replace_file(files: &dyn Files, path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_file_unsynced(files, path, content, |file| file.sync_data())?;
+    files.sync_dir(path.parent().expect("a file lies in a directory"))
+}
+
+/// The same without the syncs; `sync` is what is to be done before the name changes.
+pub(crate) fn replace_file_unsynced(
+    files: &dyn Files,
+    path: &Path,
+    content: &[u8],
+    sync: impl FnOnce(&dyn File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(TEMPORARY_SUFFIX);
     let temporary = Path::new(&temporary);
     let file = files.open(temporary, OpenMode::Create)?;
     file.set_len(0)?;
     file.write_all_at(content, 0)?;
-    file.sync_data()?;
-    files.rename(temporary, path)?;
-    files.sync_dir(path.parent().expect("a file lies in a directory"))
+    sync(&*file)?;
+    files.rename(temporary, path)
 }
 
 /// The content of a small file; `None` where there is none.

@@ -43,8 +43,8 @@ impl OffsetMap {
         hashing: KeyHashing,
     ) -> io::Result<OffsetMap> {
         let slots_max = (limits.bytes_max / SLOT_BYTES).max(2);
-        let wanted = (keys as f64 / limits.load_factor.max(0.01)).ceil() as usize + 1;
-        let count = wanted.min(slots_max);
+        let wanted = (keys as f64 / limits.load_factor.max(0.01)).ceil() as usize;
+        let count = wanted.saturating_add(1).clamp(2, slots_max);
         let mut slots = Vec::new();
         slots.try_reserve_exact(count).map_err(|_| io::ErrorKind::OutOfMemory)?;
         slots.resize(count, Slot { hash: 0, offset: FREE });

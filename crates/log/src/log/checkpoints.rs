@@ -4,16 +4,19 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use klamm_env::files::OpenMode;
+use klamm_env::files::{File, OpenMode};
 
-use crate::checkpoint::{encode_epochs, replace_file};
+use crate::checkpoint::{encode_epochs, replace_file_unsynced};
+use crate::dir::LogDir;
 use crate::epochs::{EpochCache, EpochEntry};
 use crate::error::Offline;
 use crate::files::Place;
 use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
 use crate::log::sync::Generation;
 use crate::log::{Active, Log, SyncPoint, is_full};
-use crate::names::{INDEX_SUFFIX, LEADER_EPOCHS, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX};
+use crate::names::{
+    INDEX_SUFFIX, LEADER_EPOCHS, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, TopicPartition,
+};
 use crate::segment::Indexes;
 use crate::snapshot;
 
@@ -72,27 +75,28 @@ impl Auxiliary {
         Ok(())
     }
 
-    /// Writes and syncs everything, names apart from the last `sync_dir`.
-    fn write(&self, place: &Place) -> io::Result<()> {
+    /// Writes everything, each file followed by `sync`.
+    fn write(&self, place: &Place, sync: fn(&dyn File) -> io::Result<()>) -> io::Result<()> {
         for index in &self.indexes {
             let path = place.segment_path(index.base_offset, index.suffix);
             let file = place.files.open(&path, OpenMode::Create)?;
             file.write_all_at(&index.bytes, index.at)?;
             file.set_len(index.at + index.bytes.len() as u64)?;
-            file.sync_data()?;
+            sync(&*file)?;
         }
         if let Some((offset, bytes)) = &self.snapshot {
             let path = place.segment_path(*offset, SNAPSHOT_SUFFIX);
             let file = place.files.open(&path, OpenMode::Create)?;
             file.set_len(0)?;
             file.write_all_at(bytes, 0)?;
-            file.sync_data()?;
+            sync(&*file)?;
         }
         if let Some(epochs) = &self.epochs {
             let text = encode_epochs(epochs);
-            replace_file(&*place.files, &place.path(LEADER_EPOCHS), text.as_bytes())?;
+            let path = place.path(LEADER_EPOCHS);
+            replace_file_unsynced(&*place.files, &path, text.as_bytes(), sync)?;
         }
-        place.files.sync_dir(&place.dir)
+        Ok(())
     }
 }
 
@@ -104,8 +108,17 @@ impl CheckpointPoint {
     pub fn run(&self) -> io::Result<()> {
         self.sync.run()?;
         self.data_synced.store(true, Ordering::Relaxed);
-        let write = || self.auxiliary.write(&self.place);
+        let write = || {
+            self.auxiliary.write(&self.place, |file| file.sync_data())?;
+            self.place.files.sync_dir(&self.place.dir)
+        };
         self.generation.run_in(self.sync.generation, write).unwrap_or(Ok(()))
+    }
+
+    /// The same without a sync: one of the whole volume is to follow. A power loss before it may
+    /// leave these files damaged, which recovery tells and builds them anew.
+    fn write_unsynced(&self) -> io::Result<()> {
+        self.auxiliary.write(&self.place, |_| Ok(()))
     }
 }
 
@@ -263,6 +276,37 @@ impl Log {
     /// # Errors
     /// When the disk fails; the log directory is offline then.
     pub fn close(mut self) -> Result<(), Offline> {
+        let Some(point) = self.begin_close()? else { return Ok(()) };
+        let outcome = point.run();
+        self.end_checkpoint(point, outcome)
+    }
+
+    /// [`Log::close`] of many logs of `dir` with one sync of the volume instead of several a log;
+    /// log by log where there is no such sync, or it fails. Answers those that are not in order.
+    pub fn close_all(dir: &LogDir, logs: Vec<Log>) -> Vec<(TopicPartition, Offline)> {
+        let mut failed = Vec::new();
+        let mut begun = Vec::new();
+        for mut log in logs {
+            match log.begin_close() {
+                Ok(None) => {}
+                Ok(Some(point)) => {
+                    let written = point.write_unsynced();
+                    begun.push((log, point, written));
+                }
+                Err(offline) => failed.push((log.partition.clone(), offline)),
+            }
+        }
+        let is_synced = dir.sync_volume().is_ok();
+        for (mut log, point, written) in begun {
+            let outcome = if is_synced && written.is_ok() { Ok(()) } else { point.run() };
+            if let Err(offline) = log.end_checkpoint(point, outcome) {
+                failed.push((log.partition.clone(), offline));
+            }
+        }
+        failed
+    }
+
+    fn begin_close(&mut self) -> Result<Option<CheckpointPoint>, Offline> {
         self.check_online()?;
         if self.sync.recovery_point < self.next_offset {
             self.active.indexer.add_time(self.active.segment.own_indexes());
@@ -270,12 +314,6 @@ impl Log {
         // One that is under way proves nothing yet, and must write nothing after this one.
         self.sync.generation.advance();
         self.sync.checkpointing = false;
-        let point = match self.begin_checkpoint() {
-            Ok(Some(point)) => point,
-            Ok(None) => return Ok(()),
-            Err(error) => return Err(self.poison(&error)),
-        };
-        let outcome = point.run();
-        self.end_checkpoint(point, outcome)
+        self.begin_checkpoint().map_err(|error| self.poison(&error))
     }
 }

@@ -175,7 +175,11 @@ impl Run {
         self.disk.die_after(at);
         let (log, finished) = Run::clean(log, NOW_MS + 90_000_000);
         drop(log);
-        if power { self.disk.lose_power() } else { self.disk.kill_process() }
+        if power {
+            self.disk.lose_power()
+        } else {
+            self.disk.kill_process()
+        }
         self.check(&self.open()?)?;
         // What was shown once must not go any more.
         self.disk.lose_power();
