@@ -19,17 +19,17 @@ use crate::properties::Properties;
 
 use crate::recovery::read_topic_id;
 use crate::room::Room;
-use reader::Reader;
+pub(crate) use reader::Reader;
 
 const LOCK: &str = ".lock";
-const META: &str = "meta.properties";
-const REGISTRATION: &str = "klamm.registration";
-const CLEAN_MARKER: &str = "klamm.clean";
+pub(crate) const META: &str = "meta.properties";
+pub(crate) const REGISTRATION: &str = "klamm.registration";
+pub(crate) const CLEAN_MARKER: &str = "klamm.clean";
 const OFFLINE_MARKER: &str = "klamm.offline";
-const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
-const LOG_STARTS: &str = "log-start-offset-checkpoint";
-const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
-const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
+pub(crate) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+pub(crate) const LOG_STARTS: &str = "log-start-offset-checkpoint";
+pub(crate) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+pub(crate) const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 
 /// What `meta.properties` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,11 +90,11 @@ pub struct FoundDir {
 }
 
 #[derive(Debug, Default)]
-struct Checkpoints {
-    recovery_points: BTreeMap<TopicPartition, i64>,
-    log_starts: BTreeMap<TopicPartition, i64>,
-    high_watermarks: BTreeMap<TopicPartition, i64>,
-    cleaner_offsets: BTreeMap<TopicPartition, i64>,
+pub(crate) struct Checkpoints {
+    pub(crate) recovery_points: BTreeMap<TopicPartition, i64>,
+    pub(crate) log_starts: BTreeMap<TopicPartition, i64>,
+    pub(crate) high_watermarks: BTreeMap<TopicPartition, i64>,
+    pub(crate) cleaner_offsets: BTreeMap<TopicPartition, i64>,
 }
 
 /// A log directory that this process holds the lock of.

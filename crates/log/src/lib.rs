@@ -33,6 +33,7 @@ mod room;
 mod segment;
 mod snapshot;
 mod validate;
+mod verify;
 
 pub use cleaner::{
     Cleaned, Cleaning, CleaningError, Dirt, KeyHashing, LogLock, OffsetMapLimits, Progress, Stats,
@@ -54,3 +55,4 @@ pub use names::{
 pub use producers::{BatchMetadata, ProducerEntry, ProducerError};
 pub use reader::{LogReader, LogSlice};
 pub use recovery::RecoveryReport;
+pub use verify::{Damage, Verified, verify};

@@ -1,4 +1,4 @@
-//! `klamm log dump PATH`
+//! `klamm log dump PATH`, `klamm log verify PATH`
 
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use klamm_env::Env;
-use klamm_log::{DumpOptions, Found, ProducerEntry, dump_file, dumpable_files};
+use klamm_log::{DumpOptions, Found, ProducerEntry, Verified, dump_file, dumpable_files, verify};
 use klamm_protocol::compression::BATCH_DECOMPRESSED_BYTES_MAX;
 use klamm_protocol::records::{BatchHeader, Record, TimestampType};
 use serde_json::{Value, json};
@@ -18,6 +18,8 @@ use crate::line;
 pub(crate) enum Log {
     /// Show what is in a segment, an index, a snapshot, or all files of a partition
     Dump(Dump),
+    /// Check a log directory, a partition or one file; nothing is changed
+    Verify(Verify),
 }
 
 #[derive(Args, Debug)]
@@ -33,8 +35,82 @@ pub(crate) struct Dump {
     pub(crate) json: bool,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    /// A log directory, a partition's directory, or a file of one; no broker should run on it
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// Write JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 pub(crate) fn run(env: &Env, verb: Log) -> Outcome {
-    let Log::Dump(verb) = verb;
+    match verb {
+        Log::Dump(verb) => run_dump(env, verb),
+        Log::Verify(verb) => run_verify(env, verb),
+    }
+}
+
+fn run_verify(env: &Env, verb: Verify) -> Outcome {
+    let mut output = BufWriter::new(io::stdout().lock());
+    let mut damaged = 0_u64;
+    let mut show = |verified: Verified| {
+        damaged += verified.damaged;
+        if verb.json {
+            return writeln!(output, "{}", verified_json(&verified));
+        }
+        output.write_all(verified_text(&verified).as_bytes())
+    };
+    verify(&*env.files, &verb.path, BATCH_DECOMPRESSED_BYTES_MAX, &mut show)?;
+    output.flush()?;
+    sound_or_damaged(damaged)
+}
+
+/// One line for what is sound, one more for each place that is not.
+fn verified_text(verified: &Verified) -> String {
+    let path = verified.path.display();
+    let Verified { segments, batches, records, damaged, .. } = verified;
+    let read = match segments {
+        0 => String::new(),
+        _ => format!(", {segments} segments, {batches} batches, {records} records"),
+    };
+    if verified.is_sound() {
+        return format!("{path}: OK{read}\n");
+    }
+    let mut text = format!("{path}: DAMAGED in {damaged} places{read}\n");
+    for damage in &verified.damage {
+        let (file, position) = (damage.path.display(), damage.position);
+        text.push_str(&format!("  {file} at {position}: {}\n", damage.reason));
+    }
+    text
+}
+
+fn verified_json(verified: &Verified) -> Value {
+    let damage = verified.damage.iter().map(|damage| {
+        let (file, position) = (damage.path.to_string_lossy(), damage.position);
+        json!({ "file": file, "position": position, "reason": damage.reason })
+    });
+    json!({
+        "path": verified.path.to_string_lossy(),
+        "sound": verified.is_sound(),
+        "segments": verified.segments,
+        "batches": verified.batches,
+        "records": verified.records,
+        "damaged": verified.damaged,
+        "damage": damage.collect::<Value>(),
+    })
+}
+
+fn sound_or_damaged(damaged: u64) -> Outcome {
+    match damaged {
+        0 => Ok(()),
+        1 => Err(Failure::Refused("1 place is damaged".to_owned())),
+        places => Err(Failure::Refused(format!("{places} places are damaged"))),
+    }
+}
+
+fn run_dump(env: &Env, verb: Dump) -> Outcome {
     let files = &*env.files;
     let options = DumpOptions {
         records: verb.records,
@@ -55,11 +131,7 @@ pub(crate) fn run(env: &Env, verb: Log) -> Outcome {
         failed?;
     }
     output.flush()?;
-    match damaged {
-        0 => Ok(()),
-        1 => Err(Failure::Refused("1 place is damaged".to_owned())),
-        places => Err(Failure::Refused(format!("{places} places are damaged"))),
-    }
+    sound_or_damaged(damaged)
 }
 
 fn show(output: &mut impl Write, path: &Path, found: &Found, as_json: bool) -> io::Result<()> {

@@ -17,3 +17,4 @@ mod lifecycle;
 mod produce_refusals;
 mod stalled_clients;
 mod topic_names;
+mod verify;

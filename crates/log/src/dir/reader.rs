@@ -17,9 +17,9 @@ use crate::names::{TopicPartition, uuid_from_base64};
 use crate::properties::Properties;
 
 /// Reads a directory before anything is written to it.
-pub(super) struct Reader<'a> {
-    pub(super) files: &'a dyn Files,
-    pub(super) path: &'a Path,
+pub(crate) struct Reader<'a> {
+    pub(crate) files: &'a dyn Files,
+    pub(crate) path: &'a Path,
 }
 
 impl Reader<'_> {
@@ -101,7 +101,7 @@ impl Reader<'_> {
         })
     }
 
-    fn meta(&self) -> Result<Option<MetaProperties>, LogDirError> {
+    pub(crate) fn meta(&self) -> Result<Option<MetaProperties>, LogDirError> {
         let Some(text) = self.text(META)? else {
             return Ok(None);
         };
@@ -122,7 +122,7 @@ impl Reader<'_> {
         Ok(Some(MetaProperties { cluster_id: cluster_id.to_owned(), broker_id, directory_id }))
     }
 
-    fn registration(&self) -> Result<Option<Registration>, LogDirError> {
+    pub(crate) fn registration(&self) -> Result<Option<Registration>, LogDirError> {
         let Some(properties) = self.checked(REGISTRATION)? else {
             return Ok(None);
         };
@@ -147,7 +147,7 @@ impl Reader<'_> {
         Ok(Some(DirRegistration { pair, directories, boot_id: get("boot.id")?.to_owned() }))
     }
 
-    fn clean_marker(&self) -> Result<Option<RegisteredPair>, LogDirError> {
+    pub(crate) fn clean_marker(&self) -> Result<Option<RegisteredPair>, LogDirError> {
         let Some(properties) = self.checked(CLEAN_MARKER)? else {
             return Ok(None);
         };
