@@ -10,7 +10,7 @@ use klamm_env::Files;
 use klamm_env::files::{File, OpenMode};
 
 use crate::epochs::EpochCache;
-use crate::names::{TEMPORARY_SUFFIX, TopicPartition};
+use crate::names::{OFFSET_MAX, TEMPORARY_SUFFIX, TopicPartition};
 
 /// Version of all checkpoints.
 const VERSION: &str = "0";
@@ -79,12 +79,13 @@ pub(crate) fn encode_offsets(offsets: &BTreeMap<TopicPartition, i64>) -> String 
     encode_lines(offsets.len(), lines)
 }
 
-/// Reads what [`encode_offsets`] wrote.
+/// Reads what [`encode_offsets`] wrote; `None` also where an offset is none that a log can have.
 pub(crate) fn decode_offsets(text: &str) -> Option<BTreeMap<TopicPartition, i64>> {
     decode_lines(text, |fields| match fields {
         [topic, partition, offset] => {
             let partition = TopicPartition::new(*topic, partition.parse().ok()?);
-            Some((partition, offset.parse().ok()?))
+            let offset = offset.parse().ok().filter(|offset| (0..=OFFSET_MAX).contains(offset))?;
+            Some((partition, offset))
         }
         _ => None,
     })
@@ -161,6 +162,9 @@ mod tests {
     fn a_damaged_checkpoint_is_none() {
         for text in ["", "1\n0\n", "0\n", "0\n2\na 0 1\n", "0\n1\na 0\n", "0\n1\na 0 x\n", "0\nx\n"]
         {
+            assert_eq!(decode_offsets(text), None, "{text:?}");
+        }
+        for text in ["0\n1\na 0 -1\n", "0\n1\na 0 9223372036854775807\n"] {
             assert_eq!(decode_offsets(text), None, "{text:?}");
         }
         for text in ["0\n2\n1 0\n1 5\n", "0\n2\n1 5\n2 5\n", "0\n1\n-1 0\n"] {

@@ -87,6 +87,9 @@ pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 
+/// No offset that a file names is greater: a segment's worth of offsets past it is an offset still.
+pub(crate) const OFFSET_MAX: i64 = i64::MAX - (1 << 32);
+
 /// Digits of an offset in a file's name.
 const OFFSET_DIGITS: usize = 20;
 
@@ -96,13 +99,14 @@ pub(crate) fn offset_file(offset: i64, suffix: &str) -> String {
 }
 
 /// The offset that a file name of [`offset_file`] begins with, if it ends in `suffix`. Other numbers
-/// of digits are a stranger's: no file would be found by such an offset.
+/// of digits are a stranger's: no file would be found by such an offset. So are offsets above
+/// [`OFFSET_MAX`].
 pub(crate) fn offset_of_file(name: &str, suffix: &str) -> Option<i64> {
     let digits = name.strip_suffix(suffix)?;
     if digits.len() != OFFSET_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok()
+    digits.parse().ok().filter(|offset| *offset <= OFFSET_MAX)
 }
 
 const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -180,5 +184,6 @@ mod tests {
         assert_eq!(offset_of_file("00000000000000000042.log.deleted", LOG_SUFFIX), None);
         assert_eq!(offset_of_file("x.log", LOG_SUFFIX), None);
         assert_eq!(offset_of_file("42.log", LOG_SUFFIX), None);
+        assert_eq!(offset_of_file("09223372036854775807.log", LOG_SUFFIX), None);
     }
 }
