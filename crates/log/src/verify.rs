@@ -213,10 +213,11 @@ fn read_checkpoints(files: &dyn Files, path: &Path, own: &mut Verified) -> io::R
     let mut offsets = |name: &str| {
         let path = path.join(name);
         let text = match read_text(files, &path) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(String::new()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Some("?".to_owned()),
             other => other?,
         };
-        let Some(text) = text else {
+        // Apache Kafka makes them empty when it starts.
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
             return Ok(Default::default());
         };
         Ok::<_, io::Error>(decode_offsets(&text).unwrap_or_else(|| {
