@@ -2,6 +2,7 @@
 
 mod checks;
 mod codegen;
+mod fuzz;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ const VERBS: &[(&str, &str, Verb)] = &[
     ("codegen", "generate the protocol's messages from their schemas", |_, a| {
         told(codegen::run(a))
     }),
+    ("fuzz", "the fuzz targets, ten minutes each", fuzz::run),
     ("test", "everything that CI runs", test::run),
 ];
 
