@@ -149,6 +149,26 @@ fn a_hole_between_batches_and_segments_is_sound() {
 }
 
 #[test]
+fn a_batch_that_compaction_emptied_is_sound() {
+    let fixture = written();
+    let name = names(&fixture, ".log").pop().expect("one");
+    fixture.edit(&name, |bytes| {
+        // The last batch keeps its codec and loses its records.
+        let mut last = 0;
+        while last + size_at(bytes, last) < bytes.len() {
+            last += size_at(bytes, last);
+        }
+        bytes.truncate(last + klamm_protocol::records::HEADER_LEN);
+        bytes[last + BATCH_LENGTH_OFFSET..][..4].copy_from_slice(&49_u32.to_be_bytes());
+        bytes[last + 57..].fill(0);
+        renew_crc(bytes, last);
+    });
+    let verified = verify_partition(&fixture);
+    assert!(verified.is_sound(), "{:?}", verified.damage);
+    assert_eq!((verified.batches, verified.records), (20, 38));
+}
+
+#[test]
 fn a_flipped_bit_in_a_batch_is_found_and_the_rest_is_read() {
     assert_found(first_log, |bytes| bytes[ATTRIBUTES_OFFSET + 40] ^= 1, 0, "CRC");
     let fixture = written();
@@ -344,6 +364,7 @@ fn damaged_files_of_the_log_directory_are_found() {
         ("recovery-point-offset-checkpoint", "0\n2\nevents 3 40\n"),
         ("log-start-offset-checkpoint", "7\n0\n"),
         ("replication-offset-checkpoint", "\u{1}"),
+        ("cleaner-offset-checkpoint", "0\n1\nevents 3\n"),
         ("meta.properties", "version=1\n"),
         ("klamm.registration", "version=1\nchecksum=00000000\n"),
         ("klamm.clean", "version=1\n"),

@@ -233,6 +233,10 @@ impl Walk<'_> {
     fn records(&mut self, bytes: &Bytes) -> Result<Option<String>, RecordError> {
         // Validated before.
         let Ok(batch) = Batch::parse(bytes) else { return Ok(None) };
+        // Compaction leaves the header of a producer's last batch.
+        if batch.records_count == 0 && batch.payload().is_empty() {
+            return Ok(None);
+        }
         let (first, last) = (batch.base_offset, batch.last_offset());
         let mut next = first;
         let dense = i64::from(batch.records_count) == last - first + 1;
