@@ -36,6 +36,44 @@ fn every_seed_is_recovered_or_refused() {
     }
 }
 
+#[test]
+fn every_field_of_a_batch_header_may_hold_anything() {
+    const I64: [i64; 5] = [i64::MIN, -1, 0, i64::MAX - 1, i64::MAX];
+    const I32: [i32; 5] = [i32::MIN, -1, 0, 1, i32::MAX];
+    for seed in seeds("segment") {
+        let second = 12 + u32::from_be_bytes(seed[8..12].try_into().expect("four bytes")) as usize;
+        for at in [0, second] {
+            // Offset, both timestamps, producer id; then length, epoch, last delta, sequence, count.
+            for (field, value) in [0, 27, 35, 43].into_iter().flat_map(|f| I64.map(|v| (f, v))) {
+                let mut bytes = seed.clone();
+                bytes[at + field..][..8].copy_from_slice(&value.to_be_bytes());
+                run(Kind::Segment, &bytes);
+            }
+            for (field, value) in [8, 12, 23, 53, 57].into_iter().flat_map(|f| I32.map(|v| (f, v)))
+            {
+                let mut bytes = seed.clone();
+                bytes[at + field..][..4].copy_from_slice(&value.to_be_bytes());
+                run(Kind::Segment, &bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_number_of_an_index_may_be_anything() {
+    for (target, kind) in [("offset_index", Kind::OffsetIndex), ("time_index", Kind::TimeIndex)] {
+        for seed in seeds(target) {
+            for at in (0..seed.len()).step_by(4) {
+                for value in [0, 1, i32::MAX as u32, 1 << 31, u32::MAX] {
+                    let mut bytes = seed.clone();
+                    bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+                    run(kind, &bytes);
+                }
+            }
+        }
+    }
+}
+
 /// One change of the bytes.
 #[derive(Clone, Debug)]
 enum Change {
