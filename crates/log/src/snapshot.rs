@@ -46,7 +46,8 @@ fn encode_entry(bytes: &mut Vec<u8>, entry: &ProducerEntry, batch: Option<&Batch
     bytes.extend_from_slice(&entry.transaction_first_offset.unwrap_or(-1).to_be_bytes());
 }
 
-/// Reads what [`encode`] or Apache Kafka wrote; `None` where a byte is wrong.
+/// Reads what [`encode`] or Apache Kafka wrote; `None` where a byte is wrong, or a batch begins
+/// before offset 0.
 pub(crate) fn decode(bytes: &[u8]) -> Option<ProducerState> {
     let (version, rest) = bytes.split_first_chunk::<2>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
@@ -95,6 +96,9 @@ fn decode_entry(bytes: &[u8]) -> Option<ProducerEntry> {
     let coordinator_epoch = i32::from_be_bytes(take(&mut rest)?);
     let first_offset = i64::from_be_bytes(take(&mut rest)?);
     let batch = BatchMetadata { last_sequence, last_offset, offset_delta, timestamp };
+    if last_offset >= 0 && !(0..=last_offset).contains(&i64::from(offset_delta)) {
+        return None;
+    }
     Some(ProducerEntry {
         producer_id,
         producer_epoch,
@@ -141,6 +145,18 @@ mod tests {
         }
         let found = decode(&encode(&producers)).expect("just written");
         assert_eq!(found.entries(), producers.entries());
+    }
+
+    #[test]
+    fn a_batch_that_begins_before_the_first_offset_is_refused() {
+        for (last_offset, offset_delta) in [(3, 4), (3, -1), (i64::MAX, i32::MIN)] {
+            let mut wrong = entry(4, 1);
+            (wrong.batches[0].last_offset, wrong.batches[0].offset_delta) =
+                (last_offset, offset_delta);
+            let mut producers = ProducerState::default();
+            producers.insert(wrong);
+            assert!(decode(&encode(&producers)).is_none(), "{last_offset} {offset_delta}");
+        }
     }
 
     #[test]
