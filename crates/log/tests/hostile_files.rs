@@ -74,6 +74,24 @@ fn every_number_of_an_index_may_be_anything() {
     }
 }
 
+#[test]
+fn every_field_of_a_snapshot_may_hold_anything() {
+    const I64: [i64; 5] = [i64::MIN, -1, 0, i64::MAX - 1, i64::MAX];
+    const I32: [i32; 5] = [i32::MIN, -1, 0, 1, i32::MAX];
+    for seed in seeds("snapshot") {
+        let last = seed.len() - 46;
+        // Producer, last offset, time, first offset of the transaction.
+        for (field, value) in [0, 14, 26, 38].into_iter().flat_map(|f| I64.map(|v| (f, v))) {
+            for delta in I32 {
+                let mut bytes = seed.clone();
+                bytes[last + field..][..8].copy_from_slice(&value.to_be_bytes());
+                bytes[last + 22..][..4].copy_from_slice(&delta.to_be_bytes());
+                run(Kind::Snapshot, &bytes);
+            }
+        }
+    }
+}
+
 /// One change of the bytes.
 #[derive(Clone, Debug)]
 enum Change {

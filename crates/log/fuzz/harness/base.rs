@@ -101,6 +101,13 @@ fn write_own_files(dir: &LogDir) {
     dir.write_high_watermarks().expect("written");
 }
 
+/// The last batch of the log's producer.
+pub(super) fn repeated_batch() -> Vec<u8> {
+    let base_sequence = 2 * (BATCHES - 1);
+    let producer = ProducerFields { producer_id: 7, producer_epoch: 1, base_sequence };
+    build(&["one", "two"], producer, NOW_MS, Compression::None)
+}
+
 /// One record to append to whatever was recovered.
 pub(super) fn next_batch() -> Vec<u8> {
     build(&["next"], ProducerFields::NONE, NOW_MS, Compression::None)

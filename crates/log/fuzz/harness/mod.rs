@@ -16,7 +16,7 @@ use klamm_log::{
 use klamm_protocol::records::split;
 
 use super::bounded;
-use base::{Base, NOW_MS, TOPIC_ID, config, next_batch, partition};
+use base::{Base, NOW_MS, TOPIC_ID, config, next_batch, partition, repeated_batch};
 use memory::MemoryFiles;
 
 /// The most that a batch may decompress to where the harness has a say.
@@ -164,9 +164,13 @@ fn run_on(files: Arc<MemoryFiles>, len: usize) {
     };
     assert_eq!(log.log_end_offset(), end, "a recovery that was done finds nothing more to do");
     look_up(&log.reader());
-    if append(&mut log) && close(log) {
+    // The last batch of the producer once more, and one that is new for certain.
+    append(&mut log, &repeated_batch());
+    let appended = append(&mut log, &next_batch());
+    let end = log.log_end_offset();
+    if appended && close(log) {
         let log = open(&files).expect("a log that was closed opens again");
-        assert_eq!(log.log_end_offset(), end + 1, "what was appended is kept");
+        assert_eq!(log.log_end_offset(), end, "what was appended is kept");
     }
     check(&files, DECOMPRESSED_MAX);
 }
@@ -242,10 +246,18 @@ fn look_up(reader: &LogReader) {
     }
 }
 
-fn append(log: &mut Log) -> bool {
+fn append(log: &mut Log, batch: &[u8]) -> bool {
     let leader_epoch = log.latest_epoch().unwrap_or(0);
     let append = LeaderAppend { leader_epoch, now_ms: NOW_MS, origin: Origin::Client };
-    log.append_as_leader(&next_batch(), append).map_err(|error| refused(&error)).is_ok()
+    let Ok(appended) = log.append_as_leader(batch, append).map_err(|error| refused(&error)) else {
+        return false;
+    };
+    assert!(appended.first_offset <= appended.last_offset, "{appended:?}");
+    log.producers().iter().flat_map(|producer| &producer.batches).for_each(|batch| {
+        batch.first_sequence();
+        batch.first_offset();
+    });
+    true
 }
 
 fn close(log: Log) -> bool {
