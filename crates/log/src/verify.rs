@@ -23,8 +23,6 @@ use crate::names::{LEADER_EPOCHS, LOG_SUFFIX, PARTITION_METADATA, TopicPartition
 
 use partition::verify_partition;
 
-/// How far Apache Kafka's cleaner came.
-const CLEANED: &str = "cleaner-offset-checkpoint";
 /// Places that a report names; the rest only count.
 const DAMAGE_MAX: usize = 1000;
 
@@ -227,7 +225,6 @@ fn read_checkpoints(files: &dyn Files, path: &Path, own: &mut Verified) -> io::R
             Default::default()
         }))
     };
-    offsets(CLEANED)?;
     Ok(Checkpoints {
         cleaner_offsets: offsets(CLEANER_OFFSETS)?,
         recovery_points: offsets(RECOVERY_POINTS)?,

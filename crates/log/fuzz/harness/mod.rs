@@ -111,7 +111,7 @@ fn places(kind: Kind, base: &Base) -> Vec<(PathBuf, Option<i64>)> {
             vec![(in_log(name.clone()), None), (in_log(name), Some(base.end - 1))]
         }
         Kind::LeaderEpochs => vec![(in_log("leader-epoch-checkpoint".to_owned()), inside)],
-        Kind::Checkpoint => ["recovery-point", "log-start", "replication"]
+        Kind::Checkpoint => ["recovery-point", "log-start", "replication", "cleaner"]
             .map(|name| (format!("{name}-offset-checkpoint").into(), None))
             .into(),
         Kind::TopicId => vec![(in_log("partition.metadata".to_owned()), None)],
