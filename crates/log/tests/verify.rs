@@ -3,11 +3,12 @@
 #[expect(unreachable_pub, reason = "shared between test files")]
 mod fixture;
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use fixture::{Fixture, NOW_MS, append_in_epoch, build};
 use klamm_env::Env;
-use klamm_log::{Verified, verify};
+use klamm_log::{KeyHashing, Log, LogLock, OffsetMapLimits, Verified, verify};
 use klamm_protocol::compression::Compression;
 use klamm_protocol::records::{
     ATTRIBUTES_OFFSET, BATCH_LENGTH_OFFSET, CRC_OFFSET, MAX_TIMESTAMP_OFFSET,
@@ -146,6 +147,37 @@ fn a_hole_between_batches_and_segments_is_sound() {
     }
     let verified = verify_partition(&fixture);
     assert!(verified.is_sound(), "{:?}", verified.damage);
+}
+
+struct Lock<'a>(&'a RefCell<Log>);
+
+impl LogLock for Lock<'_> {
+    fn with_log(&self, work: &mut dyn FnMut(&mut Log)) -> bool {
+        work(&mut self.0.borrow_mut());
+        true
+    }
+}
+
+#[test]
+fn a_compacted_log_is_sound() {
+    let mut fixture = Fixture::small();
+    (fixture.config.compact, fixture.config.delete) = (true, false);
+    let mut log = fixture.log();
+    for n in 0..30 {
+        append_in_epoch(&mut log, fixture::batch(&["one", "two"]), n / 10).expect("appended");
+    }
+    fixture::checkpoint(&mut log);
+    let end = log.log_end_offset();
+    let mut cleaning = log.begin_cleaning(NOW_MS, end).expect("readable").expect("dirty");
+    let limits = OffsetMapLimits { bytes_max: 1 << 20, load_factor: 0.9 };
+    cleaning.read_dirty_keys(limits, KeyHashing(1, 2), &mut |_| true).expect("readable");
+    let log = RefCell::new(log);
+    while let Some(cleaned) = cleaning.rewrite_next(&mut |_| true).expect("readable") {
+        cleaned.swap_in(&Lock(&log)).expect("nobody else is here");
+    }
+    let verified = verify_partition(&fixture);
+    assert!(verified.is_sound(), "{:?}", verified.damage);
+    assert!(verified.records < 60, "{} records are left", verified.records);
 }
 
 #[test]
