@@ -62,6 +62,11 @@ const STEPS: &[Step] = &[
         run: |root| vec![script(root, "tests/oracle/run", &["--slice"])],
     },
     Step {
+        name: "storage",
+        what: "what Java and librdkafka see of the same logs on Apache Kafka and on Klamm",
+        run: |root| vec![script(root, "tests/storage_differential/run", &[])],
+    },
+    Step {
         name: "footprint",
         what: "time to the first acknowledgement and memory, printed",
         run: |root| vec![script(root, "tests/footprint/run", &[])],
