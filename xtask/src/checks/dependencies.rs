@@ -8,13 +8,14 @@ use super::files::File;
 const ARROWS: &[(&str, &[&str])] = &[
     ("env", &[]),
     ("protocol", &[]),
+    ("history", &[]),
     ("log", &["env", "protocol"]),
     ("coordinator", &["protocol"]),
     ("cluster", &["env", "protocol"]),
     ("client", &["env", "protocol"]),
     ("broker", &["env", "protocol", "log", "coordinator", "cluster", "client"]),
     ("klamm", &["env", "protocol", "log", "coordinator", "cluster", "client", "broker"]),
-    ("sim", &["env", "protocol", "log", "coordinator", "cluster", "client", "broker"]),
+    ("sim", &["env", "protocol", "history", "log", "coordinator", "cluster", "client", "broker"]),
 ];
 
 pub(crate) fn arrows(files: &[File]) -> Vec<String> {
