@@ -52,6 +52,11 @@ const STEPS: &[Step] = &[
         run: |root| vec![script(root, "tests/foreign/real_input/run", &[])],
     },
     Step {
+        name: "faults",
+        what: "kill -9 in a loop under load, in both flush modes, the history checked",
+        run: |root| vec![script(root, "tests/faults/run", &["--rounds", "8"])],
+    },
+    Step {
         name: "crates",
         what: "the integration suites of the crates rdkafka and rskafka",
         run: |root| vec![script(root, "tests/foreign/crates/run", &[])],
