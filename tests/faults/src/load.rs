@@ -25,7 +25,7 @@ const TOGETHER: usize = 5;
 const KEYS: u32 = 40;
 /// One record in so many deletes its key.
 const TOMBSTONE_IN: u32 = 8;
-const VALUE_BYTES: usize = 300;
+const VALUE_BYTES: usize = 600;
 /// Between two sends of a producer: bounds what a run writes.
 const PAUSE: Duration = Duration::from_millis(2);
 /// An idempotent producer tries until the broker is back; a plain one gives up before, so that there

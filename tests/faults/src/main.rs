@@ -30,7 +30,7 @@ use load::Shared;
 use topics::KINDS;
 
 /// The longest that a round goes on after its first acknowledgement.
-const ROUND_MS_MAX: u64 = 400;
+const ROUND_MS_MAX: u64 = 800;
 /// The longest wait for a sign of life from the load: reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The most faults of a run that are shown.

@@ -29,7 +29,7 @@ impl Kind {
         let mut settings =
             vec![("cleanup.policy", policy), ("segment.bytes", "1048576"), ("segment.ms", "200")];
         if self.deletes {
-            settings.push(("retention.bytes", "262144"));
+            settings.push(("retention.bytes", "32768"));
         }
         if self.compacts {
             settings.push(("min.cleanable.dirty.ratio", "0.01"));
