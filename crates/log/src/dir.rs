@@ -15,6 +15,7 @@ use crate::checkpoint::{encode_offsets, replace_file};
 use crate::error::{LogDirError, Offline};
 use crate::files::Place;
 use crate::names::{TopicPartition, uuid_to_base64};
+use crate::open_files::OpenFiles;
 use crate::properties::Properties;
 
 use crate::recovery::read_topic_id;
@@ -104,6 +105,7 @@ pub struct LogDir {
     found: FoundDir,
     boot_id: String,
     volume: Arc<dyn Volume>,
+    open_files: Arc<OpenFiles>,
     room: Room,
     partitions: Vec<TopicPartition>,
     others: Vec<String>,
@@ -169,6 +171,7 @@ impl LogDir {
             found,
             boot_id,
             volume,
+            open_files: Arc::default(),
             room: Room::default(),
             partitions,
             others,
@@ -180,6 +183,19 @@ impl LogDir {
             files,
         };
         Ok(dir)
+    }
+
+    /// Segment files of this directory count towards the bound of `open_files` instead of one of its
+    /// own. To be called before a log is opened.
+    #[must_use]
+    pub fn with_open_files(mut self, open_files: Arc<OpenFiles>) -> LogDir {
+        self.open_files = open_files;
+        self
+    }
+
+    /// The segment files that are open.
+    pub fn open_files(&self) -> &Arc<OpenFiles> {
+        &self.open_files
     }
 
     /// Where it is.
@@ -430,7 +446,8 @@ impl LogDir {
     ) -> io::Result<Option<PathBuf>> {
         let _renaming = self.renaming.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = self.path.join(partition.dir_name()).into();
-        let place = Place { files: Arc::clone(&self.files), dir };
+        let open_files = Arc::clone(&self.open_files);
+        let place = Place { files: Arc::clone(&self.files), dir, open_files };
         if unless.is_some() && read_topic_id(&place)? == unless {
             return Ok(None);
         }

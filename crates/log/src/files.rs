@@ -4,18 +4,21 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use arc_swap::Guard;
 use klamm_env::Files;
 use klamm_env::files::{File, OpenMode};
 
 use crate::names::offset_file;
+use crate::open_files::{Handle, OpenFiles, Slot};
 
 /// Where the files of a partition are.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) files: Arc<dyn Files>,
     pub(crate) dir: Arc<Path>,
+    pub(crate) open_files: Arc<OpenFiles>,
 }
 
 impl Place {
@@ -36,39 +39,49 @@ impl Place {
     }
 }
 
-/// A file of a segment. It opens when first used and stays open until dropped.
+/// A file of a segment. It opens when it is used; [`OpenFiles`] closes it when others need the place.
 pub(crate) struct SegmentFile {
     place: Place,
     base_offset: i64,
     suffix: &'static str,
-    handle: OnceLock<Arc<dyn File>>,
+    slot: Arc<Slot>,
 }
 
 impl SegmentFile {
     /// The file at that place, not yet opened.
     pub(crate) fn lazy(place: &Place, base_offset: i64, suffix: &'static str) -> SegmentFile {
-        SegmentFile { place: place.clone(), base_offset, suffix, handle: OnceLock::new() }
+        let slot = Slot::new(&place.open_files, None);
+        SegmentFile { place: place.clone(), base_offset, suffix, slot }
     }
 
-    /// The file at that place, which `handle` has open.
+    /// The file at that place, which `handle` has open. It stays open until it is handed over.
     pub(crate) fn opened(
         place: &Place,
         base_offset: i64,
         suffix: &'static str,
         handle: Arc<dyn File>,
     ) -> SegmentFile {
-        let file = SegmentFile::lazy(place, base_offset, suffix);
-        file.handle.get_or_init(|| handle);
-        file
+        let slot = Slot::new(&place.open_files, Some(handle));
+        SegmentFile { place: place.clone(), base_offset, suffix, slot }
     }
 
     /// The open file.
-    pub(crate) fn handle(&self) -> io::Result<&Arc<dyn File>> {
-        if let Some(handle) = self.handle.get() {
-            return Ok(handle);
-        }
-        let opened = self.place.files.open(&self.path(), OpenMode::ReadWrite)?;
-        Ok(self.handle.get_or_init(|| opened))
+    pub(crate) fn handle(&self) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::clone(&held(&self.open()?).0))
+    }
+
+    fn open(&self) -> io::Result<Guard<Option<Arc<Handle>>>> {
+        self.slot.get(|| self.place.files.open(&self.path(), OpenMode::ReadWrite))
+    }
+
+    /// The file as one reader uses it: open, and known to a truncation, until that is dropped.
+    pub(crate) fn pin(self: &Arc<Self>) -> io::Result<PinnedFile> {
+        Ok(PinnedFile { handle: Arc::clone(held(&self.open()?)), _file: Arc::clone(self) })
+    }
+
+    /// The file is durable, and nobody but readers needs it open any more.
+    pub(crate) fn hand_over(&self) {
+        self.slot.hand_over();
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -81,9 +94,14 @@ impl SegmentFile {
             place: self.place.clone(),
             base_offset: self.base_offset,
             suffix: self.suffix,
-            handle: self.handle.clone(),
+            slot: Arc::clone(&self.slot),
         }
     }
+}
+
+/// What a guard of [`Slot::get`] holds.
+fn held(open: &Guard<Option<Arc<Handle>>>) -> &Arc<Handle> {
+    open.as_ref().expect("an open file was asked for")
 }
 
 impl fmt::Debug for SegmentFile {
@@ -92,33 +110,50 @@ impl fmt::Debug for SegmentFile {
     }
 }
 
-impl File for SegmentFile {
+impl SegmentFile {
+    pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        held(&self.open()?).0.read_exact_at(buffer, offset)
+    }
+
+    pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
+        held(&self.open()?).0.set_len(len)
+    }
+}
+
+/// A segment's file that a read or a send is under way from.
+#[derive(Debug)]
+pub(crate) struct PinnedFile {
+    handle: Arc<Handle>,
+    /// Truncation counts who holds it.
+    _file: Arc<SegmentFile>,
+}
+
+impl File for PinnedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.handle()?.read_at(buffer, offset)
+        self.handle.0.read_at(buffer, offset)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.handle()?.write_all_at(bytes, offset)
+        self.handle.0.write_all_at(bytes, offset)
     }
 
     fn write_vectored_all_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        self.handle()?.write_vectored_all_at(parts, offset)
+        self.handle.0.write_vectored_all_at(parts, offset)
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.handle()?.len()
+        self.handle.0.len()
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.handle()?.set_len(len)
+        self.handle.0.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.handle()?.sync_data()
+        self.handle.0.sync_data()
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        // A file that cannot be opened shows its error when it is read.
-        self.handle().ok()?.descriptor()
+        self.handle.0.descriptor()
     }
 }

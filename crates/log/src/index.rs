@@ -7,8 +7,6 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use klamm_env::files::File;
-
 use crate::files::SegmentFile;
 
 /// Entries of the first chunk of an [`AppendList`]; each next one has four times as many.

@@ -25,6 +25,7 @@ mod index;
 mod log;
 mod lookup;
 mod names;
+mod open_files;
 mod producers;
 mod properties;
 mod reader;
@@ -52,6 +53,7 @@ pub use lookup::TimestampAndOffset;
 pub use names::{
     DELETED_DIR_SUFFIX, STRAY_DIR_SUFFIX, TopicPartition, uuid_from_base64, uuid_to_base64,
 };
+pub use open_files::OpenFiles;
 pub use producers::{BatchMetadata, ProducerEntry, ProducerError};
 pub use reader::{LogReader, LogSlice};
 pub use recovery::RecoveryReport;

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use klamm_env::files::File;
 use klamm_protocol::compression::BATCH_DECOMPRESSED_BYTES_MAX;
 use klamm_protocol::records::{Batch, BatchHeader, NO_TIMESTAMP, Record, TimestampType};
 

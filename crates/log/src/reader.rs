@@ -160,7 +160,7 @@ impl LogReader {
             if found.start == found.end {
                 return Ok(nothing);
             }
-            let file = Arc::clone(&segment.file) as Arc<dyn File>;
+            let file = Arc::new(segment.file.pin()?) as Arc<dyn File>;
             let file = FileSlice { file, offset: found.start, len: found.end - found.start };
             return Ok(LogSlice { file: Some(file), base_offset: found.base_offset });
         }

@@ -59,7 +59,8 @@ pub struct RecoveryReport {
 /// Opens or creates a log.
 pub(crate) fn open(open: OpenLog) -> Result<(Log, RecoveryReport), OpenError> {
     let dir: Arc<std::path::Path> = open.dir.path().join(open.partition.dir_name()).into();
-    let place = Place { files: Arc::clone(open.dir.files()), dir };
+    let open_files = Arc::clone(open.dir.open_files());
+    let place = Place { files: Arc::clone(open.dir.files()), dir, open_files };
     if place.files.metadata(&place.dir)?.is_none() {
         place.files.create_dir_all(&place.dir)?;
         return Ok(create(open, place, true)?);

@@ -4,7 +4,6 @@ use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use klamm_env::files::File;
 use klamm_protocol::records::{BatchHeader, HEADER_LEN, NO_TIMESTAMP};
 
 use crate::files::{Place, SegmentFile};
@@ -183,9 +182,10 @@ impl Segment {
         }
     }
 
-    /// This segment, complete, with its indexes in their files.
+    /// This segment, complete and durable, with its indexes in their files.
     pub(crate) fn with_index_files(&self, place: &Place) -> Segment {
         let lens = (self.indexes.offsets.len(), self.indexes.times.len());
+        self.file.hand_over();
         Segment {
             base_offset: self.base_offset,
             file: Arc::clone(&self.file),

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use klamm_env::files::File;
 use uuid::Uuid;
 
 use crate::error::{Offline, TruncateError};
@@ -177,7 +176,7 @@ impl Log {
             indexer.add(&fresh, &header, position);
         }
         let first = crate::segment::HeaderScan::new(&segment.file, 0, size).next()?;
-        let handle = Arc::clone(segment.file.handle()?);
+        let handle = segment.file.handle()?;
         let file = Arc::new(segment.file.reincarnate());
         Ok(Active {
             segment: Arc::new(Segment::active(file, fresh, &indexer, size, end_offset)),
