@@ -21,9 +21,9 @@ use klamm_cluster::tree::embedded::{EmbeddedHome, StoreError};
 use klamm_cluster::tree::{Home, Tree, TreeError};
 use klamm_cluster::{FlushClass, Image};
 use klamm_env::threads::run_blocking;
-use klamm_env::{Env, Loop};
+use klamm_env::{Env, Files, Loop};
 use klamm_log::{
-    DirRegistration, LogDir, LogDirError, MetaProperties, RegisteredPair, Registration,
+    DirRegistration, LogDir, LogDirError, MetaProperties, OpenFiles, RegisteredPair, Registration,
     uuid_to_base64,
 };
 use thiserror::Error;
@@ -198,12 +198,29 @@ async fn open_log_dirs(
 ) -> Result<Vec<Arc<LogDir>>, MembershipError> {
     let paths: Vec<PathBuf> = config.data_dirs().into_iter().map(PathBuf::from).collect();
     let files = Arc::clone(&env.files);
+    let open_files = Arc::new(OpenFiles::new(open_files_max(&*env.files, config)));
     let opened = run_blocking(&*env.threads, move || {
-        let open = |path: &PathBuf| LogDir::open(Arc::clone(&files), path).map(Arc::new);
-        paths.iter().map(open).collect::<Result<Vec<_>, _>>()
+        let open = |path: &PathBuf| {
+            let dir = LogDir::open(Arc::clone(&files), path)?;
+            Ok(Arc::new(dir.with_open_files(Arc::clone(&open_files))))
+        };
+        paths.iter().map(open).collect::<Result<Vec<_>, LogDirError>>()
     });
     Ok(opened.await?)
 }
+
+/// Half of the descriptors is left to connections and to the files that are written to.
+fn open_files_max(files: &dyn Files, config: &BrokerConfig) -> usize {
+    let limit = files.raise_descriptor_limit();
+    if let Ok(given @ 1..) = usize::try_from(config.log_open_files_max) {
+        return given;
+    }
+    let half = limit.and_then(|limit| usize::try_from(limit / 2).ok());
+    half.unwrap_or(OPEN_FILES_DEFAULT_MAX).clamp(1, OPEN_FILES_DEFAULT_MAX)
+}
+
+/// Open segment files where neither the configuration nor the system says less.
+const OPEN_FILES_DEFAULT_MAX: usize = 65_536;
 
 /// For a tree that is empty: what the directories say already, or a new one.
 fn new_cluster_id(env: &Env, dirs: &[Arc<LogDir>]) -> String {

@@ -116,6 +116,12 @@ pub trait Files: Send + Sync + 'static {
 
     /// Names this boot of the machine: while it is unchanged, the page cache has survived.
     fn boot_id(&self) -> String;
+
+    /// How many descriptors this process may have, after its soft limit was raised to the hard one
+    /// as far as the system lets it; `None` where there is no limit (the simulator).
+    fn raise_descriptor_limit(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// One open file. Reads and writes are positioned, so that threads can share it.

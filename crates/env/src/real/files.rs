@@ -101,6 +101,15 @@ impl Files for SystemFiles {
             .map(|id| id.trim().to_owned())
             .unwrap_or_default()
     }
+
+    fn raise_descriptor_limit(&self) -> Option<u64> {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+            Ok(()) => maximum,
+            Err(_) => current,
+        }
+    }
 }
 
 #[derive(Debug)]
