@@ -9,6 +9,8 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 /// How [`Files::open`] opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -205,6 +207,22 @@ pub trait Volume: Send + Sync + 'static {
     /// # Errors
     /// As `statvfs(3)`.
     fn space(&self) -> io::Result<Space>;
+}
+
+/// Whether a file could not be opened because the process or the system has no descriptor left.
+/// Only opening fails so: nothing is wrong with the disk, and it passes.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].contains(&errno(error))
+}
+
+/// As [`is_out_of_descriptors`], or for want of memory. A sync may fail so as well, and is then a
+/// failed sync: to be asked only where none was tried.
+pub fn is_shortage(error: &io::Error) -> bool {
+    is_out_of_descriptors(error) || errno(error) == Errno::NOMEM
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 /// Keeps a lock of [`Files::lock`] until it is dropped.

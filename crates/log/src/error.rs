@@ -32,7 +32,8 @@ pub enum OpenError {
     /// The log directory is offline.
     #[error(transparent)]
     Offline(#[from] Offline),
-    /// The disk failed; the log directory is to be taken offline.
+    /// The disk failed, which takes the log directory offline; or it is full, or the process has no
+    /// descriptors left, which passes.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -55,6 +56,10 @@ pub enum AppendError {
     /// No room; the log is as before and the append may be tried again.
     #[error("the disk is full")]
     DiskFull,
+    /// A new segment could not be opened for want of descriptors or memory; the log is as before and
+    /// the append may be tried again.
+    #[error("no segment can be opened: {0}")]
+    Shortage(io::Error),
     /// The batch is damaged or of an unknown format.
     #[error(transparent)]
     Batch(#[from] BatchError),
@@ -127,7 +132,9 @@ impl AppendError {
     /// What a producer is told.
     pub fn code(&self) -> ErrorCode {
         match self {
-            AppendError::Offline(_) | AppendError::DiskFull => ErrorCode::KafkaStorageError,
+            AppendError::Offline(_) | AppendError::DiskFull | AppendError::Shortage(_) => {
+                ErrorCode::KafkaStorageError
+            }
             AppendError::Batch(error) => batch_code(error),
             AppendError::Records(_) => ErrorCode::InvalidRecord,
             AppendError::MoreThanOneBatch { .. } => ErrorCode::InvalidRecord,

@@ -3,13 +3,14 @@
 #[expect(unreachable_pub, reason = "shared between test files")]
 mod fixture;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fixture::{
-    Fixture, NOW_MS, append, append_in_epoch, batch, batch_at, build, produced, read_all,
+    Fixture, NOW_MS, TOPIC_ID, append, append_in_epoch, batch, batch_at, build, produced, read_all,
 };
-use klamm_log::{AppendError, LeaderAppend, Origin, RecordValidation};
+use klamm_log::{AppendError, LeaderAppend, Log, OpenError, OpenLog, Origin, RecordValidation};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::compression::Compression;
 use klamm_protocol::records::{
@@ -386,6 +387,51 @@ fn a_full_disk_leaves_the_log_as_it_was() {
 }
 
 #[test]
+fn a_log_without_descriptors_refuses_to_roll_and_goes_on_when_there_are_some() {
+    let mut fixture = Fixture::new();
+    fixture.config.segment_bytes = batch(&["a"]).len() as u32;
+    let mut log = fixture.log();
+    append(&mut log, batch(&["a"])).expect("appended");
+    fixture.faults.fail_opens.store(true, Ordering::Relaxed);
+    for _ in 0..2 {
+        let refused = append(&mut log, batch(&["b"])).expect_err("refused");
+        assert!(matches!(refused, AppendError::Shortage(_)), "{refused}");
+        assert_eq!(refused.code(), ErrorCode::KafkaStorageError);
+        assert!(log.offline().is_none());
+        assert_eq!(log.log_end_offset(), 1);
+        assert_eq!(read_all(&log.reader(), 0), [(0, "a".to_owned())]);
+    }
+    fixture.faults.fail_opens.store(false, Ordering::Relaxed);
+    append(&mut log, batch(&["c"])).expect("appended");
+    drop(log);
+    let (log, report) = fixture.open();
+    assert_eq!(report.cut_bytes, 0);
+    assert_eq!(read_all(&log.reader(), 0), [(0, "a".to_owned()), (1, "c".to_owned())]);
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_without_descriptors_opens_later_in_the_same_process() {
+    let fixture = Fixture::new();
+    let mut log = fixture.log();
+    append(&mut log, batch(&["a"])).expect("appended");
+    drop(log);
+    let dir = Arc::new(fixture.dir());
+    let open = || OpenLog {
+        dir: Arc::clone(&dir),
+        partition: Fixture::partition(),
+        topic_id: TOPIC_ID,
+        config: fixture.config.clone(),
+        now_ms: NOW_MS,
+    };
+    fixture.faults.fail_opens.store(true, Ordering::Relaxed);
+    assert!(matches!(Log::open(open()), Err(OpenError::Io(_))));
+    assert!(dir.offline().is_none());
+    fixture.faults.fail_opens.store(false, Ordering::Relaxed);
+    let (log, _) = Log::open(open()).expect("the log opens");
+    assert_eq!(read_all(&log.reader(), 0), [(0, "a".to_owned())]);
+}
+
+#[test]
 fn a_full_disk_that_cannot_be_cut_back_is_offline() {
     let fixture = Fixture::new();
     let mut log = fixture.log();
@@ -414,7 +460,7 @@ fn the_first_failed_sync_is_the_last() {
     assert_eq!(log.synced_end_offset(), 0);
     let refused = append(&mut log, batch(&["b"])).expect_err("refused");
     assert!(matches!(refused, AppendError::Offline(_)), "{refused}");
-    let dir = std::sync::Arc::clone(log.dir());
+    let dir = Arc::clone(log.dir());
     drop(log);
     drop(dir);
     // Hazard 96: the next process of this boot knows.

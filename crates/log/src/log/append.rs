@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use klamm_env::files::{File, OpenMode};
+use klamm_env::files::{File, OpenMode, is_shortage};
 use klamm_protocol::records::{
     BatchHeader, HEADER_LEN, set_base_offset, set_leader_epoch, set_log_append_time,
     validate_stored,
@@ -267,9 +267,10 @@ impl Log {
         self.sync_names().map_err(|error| self.poison(&error))?;
         let active = match self.create_segment(base_offset, now_ms) {
             Ok(active) => active,
-            Err(error) if is_full(&error) => {
+            Err(error) if is_full(&error) || is_shortage(&error) => {
                 return match self.remove_segment_files(base_offset) {
-                    Ok(()) => Err(AppendError::DiskFull),
+                    Ok(()) if is_full(&error) => Err(AppendError::DiskFull),
+                    Ok(()) => Err(AppendError::Shortage(error)),
                     Err(error) => Err(self.poison(&error).into()),
                 };
             }

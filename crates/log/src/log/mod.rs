@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use klamm_env::files::File;
+use klamm_env::files::{File, is_out_of_descriptors};
 use uuid::Uuid;
 
 use crate::config::LogConfig;
@@ -97,6 +97,7 @@ impl Log {
         recovery::open(open).inspect_err(|error| {
             if let OpenError::Io(error) = error
                 && !is_full(error)
+                && !is_out_of_descriptors(error)
                 && error.kind() != io::ErrorKind::InvalidData
             {
                 dir.take_offline(&error.to_string());
