@@ -42,6 +42,14 @@ const STEPS: &[Step] = &[
         run: |root| vec![cargo(root, &["build", "--release", "--quiet", "--package", "klamm"])],
     },
     Step {
+        name: "faults-fuse",
+        what: "power loss: unsynced writes dropped below the killed broker",
+        run: |root| {
+            let args = ["run", "--quiet", "--package", "klamm-faults-fuse", "--"];
+            vec![cargo(root, &[&args[..], &["target/release/klamm", "5"]].concat())]
+        },
+    },
+    Step {
         name: "clients",
         what: "kcat, confluent-kafka, kafka-python, aiokafka, kafkajs, Java, franz-go",
         run: |root| vec![script(root, "tests/foreign/run", &[])],
