@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::Guard;
 use klamm_env::Files;
@@ -45,13 +45,16 @@ pub(crate) struct SegmentFile {
     base_offset: i64,
     suffix: &'static str,
     slot: Arc<Slot>,
+    /// What keeps the file open although it is not in use.
+    kept: OnceLock<Arc<Handle>>,
 }
 
 impl SegmentFile {
     /// The file at that place, not yet opened.
     pub(crate) fn lazy(place: &Place, base_offset: i64, suffix: &'static str) -> SegmentFile {
         let slot = Slot::new(&place.open_files, None);
-        SegmentFile { place: place.clone(), base_offset, suffix, slot }
+        let kept = OnceLock::new();
+        SegmentFile { place: place.clone(), base_offset, suffix, slot, kept }
     }
 
     /// The file at that place, which `handle` has open. It stays open until it is handed over.
@@ -62,7 +65,8 @@ impl SegmentFile {
         handle: Arc<dyn File>,
     ) -> SegmentFile {
         let slot = Slot::new(&place.open_files, Some(handle));
-        SegmentFile { place: place.clone(), base_offset, suffix, slot }
+        let kept = OnceLock::new();
+        SegmentFile { place: place.clone(), base_offset, suffix, slot, kept }
     }
 
     /// The open file.
@@ -77,6 +81,13 @@ impl SegmentFile {
     /// The file as one reader uses it: open, and known to a truncation, until that is dropped.
     pub(crate) fn pin(self: &Arc<Self>) -> io::Result<PinnedFile> {
         Ok(PinnedFile { handle: Arc::clone(held(&self.open()?)), _file: Arc::clone(self) })
+    }
+
+    /// Opens the file for as long as this lives: its name is about to be another file's.
+    pub(crate) fn keep_open(&self) -> io::Result<()> {
+        let handle = Arc::clone(held(&self.open()?));
+        self.kept.get_or_init(|| handle);
+        Ok(())
     }
 
     /// The file is durable, and nobody but readers needs it open any more.
@@ -95,6 +106,7 @@ impl SegmentFile {
             base_offset: self.base_offset,
             suffix: self.suffix,
             slot: Arc::clone(&self.slot),
+            kept: self.kept.clone(),
         }
     }
 }

@@ -167,7 +167,7 @@ impl<E: Entry> Index<E> {
     /// Opens the file, if there is one.
     pub(crate) fn keep_open(&self) -> io::Result<()> {
         match &self.store {
-            Store::File { file, .. } => match file.handle() {
+            Store::File { file, .. } => match file.keep_open() {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             },

@@ -220,7 +220,7 @@ impl Segment {
 
     /// Opens all files, which others are about to take the names of.
     pub(crate) fn keep_open(&self) -> io::Result<()> {
-        self.file.handle()?;
+        self.file.keep_open()?;
         self.indexes.offsets.keep_open()?;
         self.indexes.times.keep_open()
     }

@@ -64,12 +64,6 @@ impl Disk {
         }
     }
 
-    /// What `syncfs` promises. The kernel does not pass that call to FUSE.
-    pub(crate) fn sync_all(&mut self) {
-        let numbers: Vec<u64> = self.nodes.keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.sync(number));
-    }
-
     /// Forgets everything that was not synced.
     pub(crate) fn lose_power(&mut self) {
         for node in self.nodes.values_mut() {

@@ -103,7 +103,7 @@ async fn power_losses(broker: &Path, flush: &str, rounds: usize) -> Outcome<Seen
     for round in 0..rounds {
         let session = mount::mount(&disk, folder.path())?;
         let mut running = Running::start(broker, folder.path(), flush)?;
-        let killed = produce_and_kill(&mut running, round, &disk).await;
+        let killed = produce_and_kill(&mut running, round).await;
         // Killed in any case, or the mount stays busy.
         running.kill()?;
         session.umount_and_join()?;
@@ -169,11 +169,7 @@ async fn connect(address: &str) -> Outcome<Cluster> {
 }
 
 /// Kills the broker while producers are at work; what they were told is durable.
-async fn produce_and_kill(
-    running: &mut Running,
-    round: usize,
-    disk: &Mutex<Disk>,
-) -> Outcome<Records> {
+async fn produce_and_kill(running: &mut Running, round: usize) -> Outcome<Records> {
     let cluster = connect(&running.address).await?;
     if round == 0 {
         let topic = NewTopic { partitions: Some(PARTITIONS), ..NewTopic::new(TOPIC) };
@@ -181,12 +177,6 @@ async fn produce_and_kill(
     }
     let config = ProducerConfig { acks: Acks::All, ..ProducerConfig::default() };
     let producer = Arc::new(Producer::new(cluster, config)?);
-    if round == 0 {
-        // A new log has enough files that its first sync is a `syncfs`, which gets no further than
-        // the kernel. From here on the broker syncs file by file.
-        producer.send_and_wait(record(0, Bytes::from_static(b"first"))).await?;
-        disk.lock().unwrap_or_else(PoisonError::into_inner).sync_all();
-    }
     let acknowledged = Arc::new(Mutex::new(Records::new()));
     let enough = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();

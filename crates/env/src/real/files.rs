@@ -79,7 +79,9 @@ impl Files for SystemFiles {
     }
 
     fn volume(&self, dir: &Path) -> io::Result<Arc<dyn Volume>> {
-        Ok(Arc::new(SystemVolume(fs::File::open(dir)?)))
+        let dir = fs::File::open(dir)?;
+        let is_fuse = rustix::fs::fstatfs(&dir)?.f_type == FUSE;
+        Ok(Arc::new(SystemVolume { dir, is_fuse }))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
@@ -164,15 +166,26 @@ impl File for SystemFile {
 /// `IOV_MAX` on Linux.
 const VECTORS_MAX: usize = 1024;
 
-struct SystemVolume(fs::File);
+/// Type of a file system that a process serves (`FUSE_SUPER_MAGIC`).
+const FUSE: rustix::fs::FsWord = 0x6573_5546;
+
+struct SystemVolume {
+    dir: fs::File,
+    /// `syncfs` then writes pages back to the process that serves the files and answers success, but
+    /// never asks it to sync them.
+    is_fuse: bool,
+}
 
 impl Volume for SystemVolume {
     fn sync_all(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(&self.0)?)
+        if self.is_fuse {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(rustix::fs::syncfs(&self.dir)?)
     }
 
     fn space(&self) -> io::Result<Space> {
-        let stat = rustix::fs::fstatvfs(&self.0)?;
+        let stat = rustix::fs::fstatvfs(&self.dir)?;
         Ok(Space {
             available: stat.f_bavail.saturating_mul(stat.f_frsize),
             total: stat.f_blocks.saturating_mul(stat.f_frsize),

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use klamm_env::files::File;
 use klamm_protocol::records::{Batch, BatchHeader, ControlKey, ControlType};
 
 use super::rewrite::damaged;

@@ -288,8 +288,9 @@ impl Log {
         self.place.files.sync_dir(&self.place.dir)?;
         self.dir.set_log_start_offset(&self.partition, offset);
         self.dir.write_log_start_offsets()?;
-        view.segments[0].file.set_len(0)?;
-        view.segments[0].file.sync_data()?;
+        let first = view.segments[0].file.handle()?;
+        first.set_len(0)?;
+        first.sync_data()?;
         let created_ms = self.active.created_ms;
         let active = self.create_segment(offset, created_ms)?;
         active.handle.sync_data()?;
