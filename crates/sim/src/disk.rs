@@ -8,6 +8,7 @@
 
 mod content;
 mod files;
+mod outcomes;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use rand::{Rng, SeedableRng};
 
 use content::{DirContent, FileContent, NameChange, Survival, apply_name};
 use files::{SimulatedFiles, names};
+pub use outcomes::{CrashPoint, Fate, OUTCOMES_MAX};
 
 type InodeId = u64;
 const ROOT: InodeId = 0;
@@ -59,6 +61,7 @@ pub enum Lie {
     DirSyncs,
 }
 
+#[derive(Clone)]
 enum Inode {
     File(FileContent),
     Dir(DirContent),

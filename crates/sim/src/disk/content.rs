@@ -10,7 +10,7 @@ use super::InodeId;
 /// What a disk writes as one.
 const SECTOR_BYTES: usize = 512;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct FileContent {
     /// What the page cache shows.
     pub(super) cached: Vec<u8>,
@@ -20,12 +20,13 @@ pub(super) struct FileContent {
     pub(super) pending: Vec<FileChange>,
 }
 
+#[derive(Clone)]
 pub(super) enum FileChange {
     Write { offset: usize, bytes: Vec<u8> },
     SetLen(usize),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct DirContent {
     pub(super) cached: BTreeMap<String, InodeId>,
     pub(super) durable: BTreeMap<String, InodeId>,
@@ -57,6 +58,19 @@ impl FileChange {
             FileChange::SetLen(len) => content.resize(*len, 0),
         }
     }
+
+    /// Length that a file of `len` bytes has after it.
+    pub(super) fn len_after(&self, len: usize) -> usize {
+        match self {
+            FileChange::Write { offset, bytes } => len.max(offset + bytes.len()),
+            FileChange::SetLen(len) => *len,
+        }
+    }
+}
+
+/// The part of a write that lies in its first sector.
+pub(super) fn first_sector(offset: usize, bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(SECTOR_BYTES - offset % SECTOR_BYTES)]
 }
 
 pub(super) fn write_into(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
@@ -78,10 +92,7 @@ impl FileContent {
         let mut lens = vec![self.durable.len()];
         let mut len = self.durable.len();
         for change in &pending {
-            len = match change {
-                FileChange::Write { offset, bytes } => len.max(offset + bytes.len()),
-                FileChange::SetLen(len) => *len,
-            };
+            len = change.len_after(len);
             lens.push(len);
         }
         for change in &pending[..count] {

@@ -55,7 +55,7 @@ pub struct Counts {
 }
 
 /// Why a step was not finished.
-enum Stop {
+pub enum Stop {
     /// The power is gone.
     Died,
     Failed(String),
@@ -70,10 +70,10 @@ fn died<E: std::fmt::Display>(error: E) -> Stop {
 
 pub struct Run {
     pub disk: Arc<SimulatedDisk>,
-    random: SmallRng,
-    model: Model,
+    pub random: SmallRng,
+    pub model: Model,
     /// A batch whose append was under way.
-    in_flight: Option<Appended>,
+    pub in_flight: Option<Appended>,
 }
 
 impl Run {
@@ -175,8 +175,18 @@ impl Run {
     }
 
     fn follow(&mut self, steps: &[Step], counts: &mut Counts) -> Outcome {
-        let (mut log, _) = self.open()?;
+        let (log, _) = self.open()?;
         self.model.check(&log, false).map_err(died)?;
+        self.go_on(log, steps, counts).map(drop)
+    }
+
+    /// The steps, on a log that is open.
+    pub fn go_on(
+        &mut self,
+        mut log: Log,
+        steps: &[Step],
+        counts: &mut Counts,
+    ) -> Result<Log, Stop> {
         for step in steps {
             if matches!(step, Step::Close) {
                 self.close(log)?;
@@ -188,10 +198,10 @@ impl Run {
                 self.step(&mut log, *step, counts)?;
             }
         }
-        Ok(())
+        Ok(log)
     }
 
-    fn open(&self) -> Result<(Log, RecoveryReport), Stop> {
+    pub fn open(&self) -> Result<(Log, RecoveryReport), Stop> {
         let dir = LogDir::open(self.disk.files(), Path::new("/data")).map_err(died)?;
         let config = LogConfig {
             segment_bytes: 2_000,
@@ -209,7 +219,7 @@ impl Run {
         .map_err(died)
     }
 
-    fn reopen_after_crash(&mut self, power: bool, counts: &mut Counts) -> Result<(), String> {
+    pub fn reopen_after_crash(&mut self, power: bool, counts: &mut Counts) -> Result<(), String> {
         if let Some(batch) = self.in_flight.take() {
             self.model.push(batch);
             // Whether it is there is open, whatever was durable.
