@@ -40,6 +40,15 @@ pub enum Step {
     Close,
 }
 
+/// Who syncs what was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Acknowledgements wait for syncs (`flush=acked`).
+    Acked,
+    /// Only checkpoints sync (`flush=os`).
+    Os,
+}
+
 /// What happened in the runs of a test.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
@@ -74,6 +83,7 @@ pub struct Run {
     pub model: Model,
     /// A batch whose append was under way.
     pub in_flight: Option<Appended>,
+    pub policy: Policy,
 }
 
 impl Run {
@@ -83,7 +93,12 @@ impl Run {
             random: SmallRng::seed_from_u64(seed),
             model: Model::default(),
             in_flight: None,
+            policy: Policy::Acked,
         }
+    }
+
+    pub fn with_policy(self, policy: Policy) -> Run {
+        Run { policy, ..self }
     }
 
     /// Lives of random steps, each ended by a power loss or a kill.
@@ -164,6 +179,7 @@ impl Run {
         match self.random.random_range(0..40) {
             0..22 => Step::Append,
             22..24 => Step::NewEpoch,
+            24..31 if self.policy == Policy::Os => Step::Append,
             24..29 => Step::Sync,
             29..31 => Step::SyncVolume,
             31..34 => Step::Checkpoint,

@@ -6,17 +6,33 @@ mod harness;
 #[expect(unreachable_pub, reason = "modules of a test")]
 mod model;
 
-use harness::{Counts, Run, Step};
+use std::ops::Range;
+
+use harness::{Counts, Policy, Run, Step};
 use klamm_sim::disk::Lie;
 
 const SEEDS: u64 = 1_200;
+/// Seeds of the runs without syncs by acknowledgement.
+const OS_SEEDS: u64 = 300;
+/// `FROM..TO`: other seeds than those above. `cargo xtask powerloss` sets it.
+const SEEDS_VARIABLE: &str = "KLAMM_POWERLOSS_SEEDS";
 
-#[test]
-fn any_crash_leaves_a_prefix_with_all_that_was_synced() {
+fn seeds(otherwise: Range<u64>) -> Range<u64> {
+    let Ok(given) = std::env::var(SEEDS_VARIABLE) else {
+        return otherwise;
+    };
+    let bounds = given.split_once("..").map(|(from, to)| (from.parse(), to.parse()));
+    match bounds {
+        Some((Ok(from), Ok(to))) => from..to,
+        _ => panic!("{SEEDS_VARIABLE} is {given}, not FROM..TO"),
+    }
+}
+
+fn survives(policy: Policy, seeds: Range<u64>) {
     let mut counts = Counts::default();
-    for seed in 0..SEEDS {
-        let run = Run::new(seed).random_steps(&mut counts);
-        run.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+    for seed in seeds {
+        let run = Run::new(seed).with_policy(policy).random_steps(&mut counts);
+        run.unwrap_or_else(|failure| panic!("{policy:?}, seed {seed}: {failure}"));
     }
     // A fault that never fired was not tested.
     let Counts {
@@ -30,7 +46,17 @@ fn any_crash_leaves_a_prefix_with_all_that_was_synced() {
     } = counts;
     println!("{counts:?}");
     let fired = [power_losses, kills, cut, kept_unsynced, removed_segments, truncations, deletions];
-    assert!(fired.iter().all(|count| *count > 10), "{counts:?}");
+    assert!(fired.iter().all(|count| *count > 10), "{policy:?}: {counts:?}");
+}
+
+#[test]
+fn acked_any_crash_leaves_a_prefix_with_all_that_was_synced() {
+    survives(Policy::Acked, seeds(0..SEEDS));
+}
+
+#[test]
+fn os_any_crash_leaves_a_prefix_with_all_that_was_synced() {
+    survives(Policy::Os, seeds(0..OS_SEEDS));
 }
 
 /// One pass over everything a log does to its files.

@@ -48,6 +48,7 @@ pub fn explore(
                 random: run.random.clone(),
                 model: run.model.clone(),
                 in_flight: run.in_flight.clone(),
+                policy: run.policy,
             };
             left.reopen_after_crash(true, &mut Counts::default())
                 .map_err(|failure| told(at, &outcome, &failure))?;
