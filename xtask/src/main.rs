@@ -3,6 +3,7 @@
 mod checks;
 mod codegen;
 mod fuzz;
+mod powerloss;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,9 @@ const VERBS: &[(&str, &str, Verb)] = &[
         told(codegen::run(a))
     }),
     ("fuzz", "the fuzz targets, ten minutes each", fuzz::run),
+    ("powerloss", "the whole of the power loss tests, noted in docs/ledger", |root, a| {
+        told(powerloss::run(root, a))
+    }),
     ("test", "everything that CI runs", test::run),
 ];
 
