@@ -39,7 +39,9 @@ fn roll() -> Procedure {
 }
 
 fn checkpoint() -> Procedure {
-    ("checkpoint", [stored(2), appends(10)].concat(), vec![Step::Checkpoint])
+    // Appends go on during a checkpoint; several make sure of it.
+    let again = [Step::Checkpoint, Step::Append].repeat(3);
+    ("checkpoint", [stored(2), appends(10)].concat(), again)
 }
 
 // The cleaner's swap is explored in `cleaner_crash`, whose model is another one: a cleaned log is
