@@ -62,7 +62,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "faults",
         what: "kill -9 in a loop under load, in both flush modes, the history checked",
-        run: |root| vec![script(root, "tests/faults/run", &["--rounds", "8"])],
+        run: |root| vec![script(root, "tests/faults/run", &["--rounds", "8", "--compaction"])],
     },
     Step {
         name: "crates",
