@@ -306,7 +306,7 @@ impl Part {
     fn read(&self, left: u64, may_exceed: bool) -> Result<Data, ErrorCode> {
         let partition = self.partition.as_ref().map_err(|code| *code)?;
         partition.check_epoch(self.wanted.current_leader_epoch)?;
-        let reader = partition.reader().ok_or(ErrorCode::KafkaStorageError)?;
+        let reader = partition.readable()?.ok_or(ErrorCode::KafkaStorageError)?;
         let offsets = partition.offsets();
         let bytes_max = u64::try_from(self.wanted.bytes_max).unwrap_or(0).min(left);
         let (from, upper) = (self.wanted.fetch_offset, offsets.high_watermark);

@@ -19,7 +19,7 @@ impl Partition {
     /// # Errors
     /// When the directory cannot be read, is offline, or the topic is gone.
     pub(crate) async fn open(&self) -> Result<&LogReader, ErrorCode> {
-        if let Some(reader) = self.reader.get() {
+        if let Some(reader) = self.readable()? {
             return Ok(reader);
         }
         // The directory may still be that of the topic that had the name before.
@@ -47,6 +47,18 @@ impl Partition {
             ErrorCode::KafkaStorageError
         })?;
         self.install(log)
+    }
+
+    /// The log's reader, if it is open.
+    ///
+    /// # Errors
+    /// KAFKA_STORAGE_ERROR once the log's directory is offline: what its page cache shows may not be
+    /// what the disk holds.
+    pub(crate) fn readable(&self) -> Result<Option<&LogReader>, ErrorCode> {
+        match self.dir.log_dir().offline() {
+            Some(_) => Err(ErrorCode::KafkaStorageError),
+            None => Ok(self.reader.get()),
+        }
     }
 
     /// Keeps others from opening the log and from giving its directory another name.

@@ -22,8 +22,17 @@ pub(crate) struct TestBroker {
 
 /// Starts a broker on a free port with its data in `dir`.
 pub(crate) fn try_start(dir: &Path, set: &[(&str, &str)]) -> Result<TestBroker, StartError> {
+    try_start_in(Env::real().expect("an environment"), &dir.display().to_string(), set)
+}
+
+/// Starts one in a world of its own, with its data in several directories.
+pub(crate) fn start_in(env: Env, dirs: &str) -> TestBroker {
+    try_start_in(env, dirs, &[]).expect("a broker")
+}
+
+fn try_start_in(env: Env, dirs: &str, set: &[(&str, &str)]) -> Result<TestBroker, StartError> {
     let mut settings = vec![
-        ("log.dirs".to_owned(), dir.display().to_string()),
+        ("log.dirs".to_owned(), dirs.to_owned()),
         ("listeners".to_owned(), "PLAINTEXT://127.0.0.1:0".to_owned()),
     ];
     settings.extend(set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
@@ -31,7 +40,6 @@ pub(crate) fn try_start(dir: &Path, set: &[(&str, &str)]) -> Result<TestBroker, 
     assert_eq!(loaded.reports, Vec::<String>::new());
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let env = Env::real().expect("an environment");
     let running = runtime.block_on(Broker::start(env, loaded.config))?;
     Ok(TestBroker { runtime, running })
 }

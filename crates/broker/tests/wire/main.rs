@@ -6,6 +6,7 @@ mod compaction;
 mod connections;
 mod fetching;
 mod lifecycle;
+mod log_dirs;
 mod many_names;
 mod offsets;
 mod producing;

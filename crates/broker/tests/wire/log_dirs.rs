@@ -1,0 +1,196 @@
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use klamm_env::Env;
+use klamm_env::files::{DirEntry, File, Files, Lock, Metadata, OpenMode, Volume};
+use klamm_protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
+use klamm_protocol::messages::{DescribeLogDirsRequest, ListOffsetsRequest};
+use tempfile::TempDir;
+
+use crate::broker::{TestBroker, start_in};
+use crate::socket::{batch, records};
+
+const STORAGE_ERROR: i16 = 56;
+
+/// Syncs below `dir` fail from the first one on that is told to; each is counted.
+#[derive(Debug, Default)]
+struct Syncs {
+    fail: AtomicU64,
+    failed: AtomicU64,
+}
+
+struct FailingFiles {
+    inner: Arc<dyn Files>,
+    dir: PathBuf,
+    syncs: Arc<Syncs>,
+}
+
+impl Syncs {
+    fn check(&self) -> io::Result<()> {
+        if self.fail.load(Ordering::SeqCst) == 0 {
+            return Ok(());
+        }
+        self.failed.fetch_add(1, Ordering::SeqCst);
+        Err(io::Error::other("the disk is broken"))
+    }
+}
+
+impl Files for FailingFiles {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let file = self.inner.open(path, mode)?;
+        let syncs = Arc::clone(&self.syncs);
+        Ok(match path.starts_with(&self.dir) {
+            true => Arc::new(FailingFile { file, syncs }),
+            false => file,
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_file(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.inner.create_dir_all(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_dir_all(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        self.inner.list(dir)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>> {
+        self.inner.metadata(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        if dir.starts_with(&self.dir) {
+            self.syncs.check()?;
+        }
+        self.inner.sync_dir(dir)
+    }
+
+    fn volume(&self, dir: &Path) -> io::Result<Arc<dyn Volume>> {
+        Ok(Arc::new(FileByFile(self.inner.volume(dir)?)))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        self.inner.lock(path)
+    }
+
+    fn boot_id(&self) -> String {
+        self.inner.boot_id()
+    }
+}
+
+/// A volume that cannot be synced as a whole.
+struct FileByFile(Arc<dyn Volume>);
+
+impl Volume for FileByFile {
+    fn sync_all(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn space(&self) -> io::Result<klamm_env::files::Space> {
+        self.0.space()
+    }
+}
+
+#[derive(Debug)]
+struct FailingFile {
+    file: Arc<dyn File>,
+    syncs: Arc<Syncs>,
+}
+
+impl File for FailingFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_vectored_all_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.file.write_vectored_all_at(parts, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.syncs.check()?;
+        self.file.sync_data()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.file.descriptor()
+    }
+}
+
+fn broker(root: &Path) -> (TestBroker, Arc<Syncs>) {
+    let syncs = Arc::new(Syncs::default());
+    let mut env = Env::real().expect("an environment");
+    let inner = Arc::clone(&env.files);
+    let dir = root.join("b");
+    env.files = Arc::new(FailingFiles { inner, dir, syncs: Arc::clone(&syncs) });
+    let dirs = format!("{},{}", root.join("a").display(), root.join("b").display());
+    (start_in(env, &dirs), syncs)
+}
+
+fn latest_offset(broker: &TestBroker, index: i32) -> i16 {
+    let partition =
+        ListOffsetsPartition { partition_index: index, timestamp: -1, current_leader_epoch: -1 };
+    let topic = ListOffsetsTopic { name: "t".to_owned(), partitions: vec![partition] };
+    let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+    broker.connect().call(6, &request).topics[0].partitions[0].error_code
+}
+
+#[test]
+fn hazards_43_and_44_a_failed_sync_takes_one_directory_offline_and_everybody_is_told() {
+    let root = TempDir::new().expect("a directory");
+    let (broker, syncs) = broker(root.path());
+    broker.topic("t", 6, &[]);
+    let mut socket = broker.connect();
+    for index in 0..6 {
+        assert_eq!(socket.produce("t", index, -1, batch(&[b"before"])).error_code, 0);
+    }
+    syncs.fail.store(1, Ordering::SeqCst);
+    let begun = Instant::now();
+    let answers: Vec<i16> =
+        (0..6).map(|index| socket.produce("t", index, -1, batch(&[b"after"])).error_code).collect();
+    assert!(begun.elapsed() < Duration::from_secs(5), "nobody waits for a dead disk");
+    let failing = |code: &i16| *code == STORAGE_ERROR;
+    assert_eq!(answers.iter().filter(|code| failing(code)).count(), 3, "{answers:?}");
+    assert_eq!(answers.iter().filter(|code| **code == 0).count(), 3, "{answers:?}");
+    let failed = syncs.failed.load(Ordering::SeqCst);
+    for (index, answer) in (0..).zip(&answers) {
+        let again = socket.produce("t", index, 1, batch(&[b"again"])).error_code;
+        assert_eq!(again, *answer, "acks=1 is refused as well");
+        let data = socket.fetch("t", index, 0, 0);
+        assert_eq!((data.error_code, latest_offset(&broker, index)), (*answer, *answer));
+        if *answer == 0 {
+            assert!(records(&data).len() >= 2, "the other directory serves on");
+        }
+    }
+    let found = socket.call(4, &DescribeLogDirsRequest { topics: None });
+    let codes: Vec<i16> = found.results.iter().map(|result| result.error_code).collect();
+    assert_eq!(codes, [0, STORAGE_ERROR]);
+    // The marker of the failure is the one thing that is still tried.
+    assert!(syncs.failed.load(Ordering::SeqCst) <= failed + 1, "no sync is tried again");
+}
