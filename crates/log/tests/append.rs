@@ -469,3 +469,26 @@ fn the_first_failed_sync_is_the_last() {
     let (log, _) = fixture.open_with(dir);
     assert_eq!(read_all(&log.reader(), 0), [(0, "a".to_owned())]);
 }
+
+#[test]
+fn hazard_48_a_segment_ends_before_its_offsets_no_longer_fit_its_index() {
+    let fixture = Fixture::new();
+    let mut log = fixture.log();
+    let at = |offset: i64| {
+        let mut records = batch(&["x"]);
+        set_base_offset(&mut records, offset);
+        klamm_protocol::records::set_leader_epoch(&mut records, 0);
+        records
+    };
+    let edge = i64::from(i32::MAX);
+    let offsets = [0, edge, edge + 1, 2 * edge + 1, 2 * edge + 2];
+    for offset in offsets {
+        log.append_as_follower(&at(offset), NOW_MS).expect("compaction leaves such holes");
+    }
+    assert_eq!(log.segment_count(), 3, "two batches fit each of the first two");
+    Fixture::close(log);
+    let (log, report) = fixture.open();
+    assert_eq!((report.cut_bytes, log.log_end_offset()), (0, 2 * edge + 3), "{report:?}");
+    let found: Vec<i64> = read_all(&log.reader(), 0).iter().map(|(offset, _)| *offset).collect();
+    assert_eq!(found, offsets);
+}

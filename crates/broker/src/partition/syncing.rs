@@ -187,6 +187,7 @@ mod tests {
     use klamm_cluster::FlushClass;
     use klamm_env::Env;
     use klamm_log::{LogConfig, LogDir, Origin, TopicPartition};
+    use klamm_protocol::ErrorCode;
     use klamm_protocol::compression::Compression;
     use klamm_protocol::records::{BatchBuilder, NewRecord};
     use tempfile::TempDir;
@@ -225,6 +226,33 @@ mod tests {
         assert_eq!(partition.end_sync(sync, outcome).expect("online").len(), 0);
         assert_eq!(partition.high_watermark(), end);
         assert!(signal.fired().now_or_never().is_some(), "nobody would ever wake it");
+    }
+
+    #[test]
+    fn hazard_80_a_waiter_of_another_epoch_is_not_acknowledged_by_a_later_record() {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let env = Env::real().expect("a runtime for blocking work");
+        let folder = TempDir::new().expect("a folder");
+        let log_dir = LogDir::open(Arc::clone(&env.files), folder.path()).expect("taken");
+        let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
+        let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
+        let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config.clone()));
+        let leads = |epoch| Leadership { epoch, flush: FlushClass::Acked, min_isr: 1, isr: 1 };
+        partition.apply(Some(leads(0)), &config);
+        runtime.block_on(partition.open()).expect("opened");
+        let lost = partition.append(&one_record(), None, Origin::Client, true).expect("appended");
+        let end = lost.last_offset + 1;
+        assert_eq!(partition.ack_outcome(0, end), None, "not durable yet");
+        partition.apply(None, &config);
+        partition.with_log(|log| log.truncate_to(0)).expect("open").expect("cut");
+        partition.apply(Some(leads(1)), &config);
+        let other = partition.append(&one_record(), None, Origin::Client, true).expect("appended");
+        assert_eq!(other.last_offset, lost.last_offset);
+        let sync = partition.begin_sync().expect("something to sync");
+        let outcome = sync.run();
+        partition.end_sync(sync, outcome).expect("online");
+        assert_eq!(partition.ack_outcome(1, end), Some(Ok(())));
+        assert_eq!(partition.ack_outcome(0, end), Some(Err(ErrorCode::NotLeaderOrFollower)));
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Run {
         Ok(())
     }
 
-    /// The steps, with a power loss before the operation `at`; whether all were done before it.
+    /// The steps, with a power loss or a kill before the operation `at`; whether all were done before it.
     pub fn script(mut self, steps: &[Step], at: u64) -> Result<bool, String> {
         self.disk.die_after(at);
         let mut finished = false;
@@ -131,8 +131,13 @@ impl Run {
             Err(Stop::Died) => {}
             Err(Stop::Failed(failure)) => return Err(failure),
         }
-        self.disk.lose_power();
-        self.reopen_after_crash(true, &mut Counts::default())?;
+        let power = self.random.random_bool(0.5);
+        if power {
+            self.disk.lose_power()
+        } else {
+            self.disk.kill_process()
+        }
+        self.reopen_after_crash(power, &mut Counts::default())?;
         // What was shown once must not go any more.
         self.disk.lose_power();
         self.reopen_after_crash(true, &mut Counts::default())?;

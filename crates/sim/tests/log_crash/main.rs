@@ -91,6 +91,8 @@ fn script() -> Vec<Step> {
 
 #[test]
 fn a_crash_at_every_single_operation_is_survived() {
+    // Hazards 33, 35 and 36: after each, nothing is missing, the recovery point is not past what is
+    // durable, and what was shown once is still there after another loss.
     let steps = script();
     let mut at = 0;
     loop {
@@ -110,6 +112,7 @@ fn a_crash_at_every_single_operation_is_survived() {
 
 #[test]
 fn a_disk_that_lies_about_syncs_is_found_out() {
+    // Hazard 34 among others: a rename counts when its directory is synced, and not before.
     for lie in [Lie::FileSyncs, Lie::DirSyncs] {
         let caught = (0..SEEDS).filter(|seed| {
             let run = Run::new(*seed);
