@@ -1,5 +1,5 @@
 //! `cargo xtask powerloss [--seeds FROM..TO] [--policy acked|os]`: the storage procedures explored,
-//! then random power losses by flush policy, in release mode; the result goes to the ledger.
+//! the cleaner cut short at each of its operations, then random power losses by flush policy, in release mode; the result goes to the ledger.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -39,6 +39,10 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let (points, states) = (sum(&told, "crash_points"), sum(&told, "states"));
     println!("procedures: {points} crash points, {states} states, 0 failures");
     rows.push(format!("procedures | all | {points} | {states}"));
+    let told = test(root, "cleaner_crash", "cut_short", &seeds)?;
+    let points = sum(&told, "crash_points");
+    println!("cleaner's swap: {points} crash points, 0 failures");
+    rows.push(format!("cleaner's swap | 0..8 | {points} | {points}"));
     for policy in policies {
         let told = test(root, "log_crash", &format!("{policy}_any_crash"), &seeds)?;
         let points = sum(&told, "power_losses");

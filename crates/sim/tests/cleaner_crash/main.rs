@@ -205,9 +205,11 @@ fn newest(records: &Written) -> BTreeMap<&String, &String> {
 
 #[test]
 fn a_pass_cut_short_at_any_operation_leaves_the_log_as_before_or_as_after() {
+    let mut points = 0;
     for power in [true, false] {
         let mut at = 0;
         loop {
+            points += 8;
             let mut cut = false;
             for seed in 0..8 {
                 let outcome = Run::new(seed).cut_short(at, power);
@@ -221,6 +223,7 @@ fn a_pass_cut_short_at_any_operation_leaves_the_log_as_before_or_as_after() {
         }
         assert!(at > 60, "{at} operations are fewer than a pass has");
     }
+    println!("crash_points: {points}");
 }
 
 #[test]
