@@ -204,8 +204,12 @@ mod tests {
         builder.build().expect("nothing is compressed").to_vec()
     }
 
-    #[test]
-    fn a_checkpoint_that_overtakes_a_sync_wakes_who_waits_for_it() {
+    fn leads(epoch: i32) -> Leadership {
+        Leadership { epoch, flush: FlushClass::Acked, min_isr: 1, isr: 1 }
+    }
+
+    /// An open partition that is led in epoch 0.
+    fn led() -> (TempDir, Arc<Partition>) {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let env = Env::real().expect("a runtime for blocking work");
         let folder = TempDir::new().expect("a folder");
@@ -213,9 +217,14 @@ mod tests {
         let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
         let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
         let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config.clone()));
-        let leadership = Leadership { epoch: 0, flush: FlushClass::Acked, min_isr: 1, isr: 1 };
-        partition.apply(Some(leadership), &config);
+        partition.apply(Some(leads(0)), &config);
         runtime.block_on(partition.open()).expect("opened");
+        (folder, partition)
+    }
+
+    #[test]
+    fn a_checkpoint_that_overtakes_a_sync_wakes_who_waits_for_it() {
+        let (_folder, partition) = led();
         let appended = partition.append(&one_record(), None, Origin::Client, true);
         let end = appended.expect("appended").last_offset + 1;
         let signal = Arc::new(Signal::default());
@@ -230,16 +239,8 @@ mod tests {
 
     #[test]
     fn hazard_80_a_waiter_of_another_epoch_is_not_acknowledged_by_a_later_record() {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let env = Env::real().expect("a runtime for blocking work");
-        let folder = TempDir::new().expect("a folder");
-        let log_dir = LogDir::open(Arc::clone(&env.files), folder.path()).expect("taken");
-        let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
-        let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
-        let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config.clone()));
-        let leads = |epoch| Leadership { epoch, flush: FlushClass::Acked, min_isr: 1, isr: 1 };
-        partition.apply(Some(leads(0)), &config);
-        runtime.block_on(partition.open()).expect("opened");
+        let (_folder, partition) = led();
+        let config = LogConfig::default();
         let lost = partition.append(&one_record(), None, Origin::Client, true).expect("appended");
         let end = lost.last_offset + 1;
         assert_eq!(partition.ack_outcome(0, end), None, "not durable yet");
