@@ -295,9 +295,7 @@ fn background_tasks(
         tasks.push(background.spawn(job));
     }
     tasks.push(background.spawn(retention::run(Arc::clone(broker))));
-    for _ in 0..config.log_cleaner_threads {
-        tasks.push(background.spawn(cleaner::run(Arc::clone(broker))));
-    }
+    tasks.push(background.spawn(cleaner::run(Arc::clone(broker))));
     tasks.push(background.spawn(run_upkeep(Arc::downgrade(broker))));
     tasks
 }

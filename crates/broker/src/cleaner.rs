@@ -1,12 +1,14 @@
 //! Compacts the logs of topics with cleanup policy `compact` (`log.cleaner.*`).
 //!
-//! Each cleaner takes the dirtiest log that is worth a pass, and sleeps for
-//! `log.cleaner.backoff.ms` when there is none. A pass runs off the loops and takes the partition's
+//! The dirtiest log that is worth a pass is taken first; when there is none the next look comes
+//! after `log.cleaner.backoff.ms`. A pass runs off the loops and takes the partition's
 //! lock for moments only; meanwhile retention passes the partition over.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use klamm_env::Clock;
 use klamm_log::{Cleaning, CleaningError, Dirt, KeyHashing, Log, LogLock, OffsetMapLimits, Stats};
 use tracing::{info, warn};
@@ -22,22 +24,28 @@ impl LogLock for Partition {
     }
 }
 
-/// One cleaner; ends only by being dropped.
+/// Keeps up to `log.cleaner.threads` passes going; ends only by being dropped.
 pub(crate) async fn run(broker: Arc<Broker>) {
+    let mut passes = FuturesUnordered::new();
     loop {
-        if !(broker.config().log_cleaner_enable && clean_dirtiest(&broker).await) {
-            let backoff_ms = broker.config().log_cleaner_backoff_ms;
-            tokio::time::sleep(Duration::from_millis(u64::try_from(backoff_ms).unwrap_or(0))).await;
+        let config = broker.config();
+        let passes_max = if config.log_cleaner_enable { config.log_cleaner_threads } else { 0 };
+        let now_ms = broker.env.clock.wall_ms();
+        while passes.len() < usize::try_from(passes_max).unwrap_or(0) {
+            let Some(partition) = dirtiest(&broker, now_ms) else { break };
+            passes.push(clean(&broker, partition, now_ms));
         }
-        // With a backoff of 0 the others run between two looks.
-        tokio::task::yield_now().await;
+        let backoff_ms = u64::try_from(config.log_cleaner_backoff_ms).unwrap_or(0).max(1);
+        tokio::select! {
+            biased;
+            Some(()) = passes.next(), if !passes.is_empty() => {}
+            () = tokio::time::sleep(Duration::from_millis(backoff_ms)) => {}
+        }
     }
 }
 
-/// A pass over the log that needs it most; false where none does.
-async fn clean_dirtiest(broker: &Arc<Broker>) -> bool {
-    let now_ms = broker.env.clock.wall_ms();
-    let Some(partition) = dirtiest(broker, now_ms) else { return false };
+/// A pass over one log.
+async fn clean(broker: &Arc<Broker>, partition: Arc<Partition>, now_ms: i64) {
     let name = partition.hold_name().await;
     let pass = Pass {
         clock: Arc::clone(&broker.env.clock),
@@ -58,7 +66,6 @@ async fn clean_dirtiest(broker: &Arc<Broker>) -> bool {
         }
     };
     dir.run_job(&*broker.env.threads, job).await;
-    true
 }
 
 /// Claims the partition whose log is most worth a pass.

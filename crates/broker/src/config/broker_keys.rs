@@ -184,7 +184,7 @@ broker_table! {
         "How far a timestamp may lie ahead of the broker's clock, in milliseconds.";
     log_cleaner_enable: bool, "log.cleaner.enable", Boolean, Some("true"), Allowed::Any, ReadOnly, Origin::Kafka,
         "Whether logs of compacted topics are compacted.";
-    log_cleaner_threads: i32, "log.cleaner.threads", Int, Some("1"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
+    log_cleaner_threads: i32, "log.cleaner.threads", Int, Some("1"), Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
         "Logs that are compacted at a time.";
     log_cleaner_backoff_ms: i64, "log.cleaner.backoff.ms", Long, Some("15000"), Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
         "Milliseconds between two looks for logs to compact.";
