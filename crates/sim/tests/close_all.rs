@@ -75,7 +75,7 @@ fn close_cut_short(seed: u64, at: u64) -> bool {
 #[test]
 fn a_power_loss_at_any_operation_of_the_close_loses_nothing() {
     let mut at = 0;
-    while !(0..6).fold(true, |all, seed| close_cut_short(seed, at) && all) {
+    while !(0..6).all(|seed| close_cut_short(seed, at)) {
         at += 1;
     }
     assert!(at > 20, "{at} operations are fewer than the close has");
