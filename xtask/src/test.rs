@@ -76,7 +76,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "storage",
-        what: "what Java and librdkafka see of the same logs on Apache Kafka and on Klamm",
+        what: "what Java, librdkafka and franz-go see of the same logs on Apache Kafka and on Klamm",
         run: |root| vec![script(root, "tests/storage_differential/run", &[])],
     },
     Step {
