@@ -139,7 +139,13 @@ public class Storage {
     static void stamped() throws Exception {
         String topic = "java-stamped";
         create(topic, Map.of("retention.ms", "-1", "message.timestamp.type", "LogAppendTime"));
-        fill(topic, 5, BASE_MS, true);
+        for (int number = 0; number < 5; number++) {
+            produce(group(topic, number, BASE_MS, true), CODECS.get(number));
+            // No two batches get the same stamp, however fast the broker is: the newest one is the last.
+            for (long last = System.currentTimeMillis(); System.currentTimeMillis() == last; ) {
+                Thread.sleep(1);
+            }
+        }
         configs(topic);
         observe(topic, 0, BASE_MS, LATE_MS);
         deleteRecords(topic, 7);
