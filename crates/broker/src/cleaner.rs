@@ -4,12 +4,14 @@
 //! after `log.cleaner.backoff.ms`. A pass runs off the loops and takes the partition's
 //! lock for moments only; meanwhile retention passes the partition over.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use klamm_env::Clock;
+use klamm_env::files::is_out_of_descriptors;
 use klamm_log::{Cleaning, CleaningError, Dirt, KeyHashing, Log, LogLock, OffsetMapLimits, Stats};
 use tracing::{info, warn};
 
@@ -118,10 +120,25 @@ fn tell(partition: &Partition, outcome: Result<Stats, CleaningError>) {
         Err(CleaningError::Cancelled) => {}
         Err(error) => {
             warn!(partition = %partition.id(), "not compacted: {error}");
-            if matches!(&error, CleaningError::Io(io) if io.kind() == std::io::ErrorKind::InvalidData)
-            {
-                partition.never_clean();
+            if let CleaningError::Io(error) = &error {
+                after_error(partition, error);
             }
+        }
+    }
+}
+
+/// Damage is the log's own, and what was short may come back; any other error is the disk's, and
+/// nothing is tried on it again (R23).
+fn after_error(partition: &Partition, error: &io::Error) {
+    match error.kind() {
+        io::ErrorKind::InvalidData => partition.never_clean(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {}
+        // Of the map or a buffer; from the system it may be a failed sync's.
+        io::ErrorKind::OutOfMemory if error.raw_os_error().is_none() => {}
+        _ if is_out_of_descriptors(error) => {}
+        _ => {
+            partition.dir().log_dir().take_offline(&error.to_string());
+            partition.dir().wake_all();
         }
     }
 }

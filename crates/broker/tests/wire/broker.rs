@@ -26,8 +26,8 @@ pub(crate) fn try_start(dir: &Path, set: &[(&str, &str)]) -> Result<TestBroker, 
 }
 
 /// Starts one in a world of its own, with its data in several directories.
-pub(crate) fn start_in(env: Env, dirs: &str) -> TestBroker {
-    try_start_in(env, dirs, &[]).expect("a broker")
+pub(crate) fn start_in(env: Env, dirs: &str, set: &[(&str, &str)]) -> TestBroker {
+    try_start_in(env, dirs, set).expect("a broker")
 }
 
 fn try_start_in(env: Env, dirs: &str, set: &[(&str, &str)]) -> Result<TestBroker, StartError> {

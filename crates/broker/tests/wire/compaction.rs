@@ -118,7 +118,7 @@ fn delete_topic(socket: &mut Socket, name: &str) -> i16 {
     socket.call(5, &request).responses[0].error_code
 }
 
-fn set_config(socket: &mut Socket, topic: &str, name: &str, value: &str) -> i16 {
+pub(crate) fn set_config(socket: &mut Socket, topic: &str, name: &str, value: &str) -> i16 {
     let config = AlterableConfig {
         name: name.to_owned(),
         config_operation: 0,

@@ -7,16 +7,19 @@ use std::time::{Duration, Instant};
 
 use klamm_env::Env;
 use klamm_env::files::{DirEntry, File, Files, Lock, Metadata, OpenMode, Volume};
+use klamm_protocol::compression::Compression;
 use klamm_protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use klamm_protocol::messages::{DescribeLogDirsRequest, ListOffsetsRequest};
+use klamm_protocol::records::{BatchBuilder, NewRecord};
 use tempfile::TempDir;
 
-use crate::broker::{TestBroker, start_in};
+use crate::broker::{TestBroker, eventually, start_in};
 use crate::socket::{batch, records};
 
 const STORAGE_ERROR: i16 = 56;
+const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 
-/// Syncs below `dir` fail from the first one on that is told to; each is counted.
+/// So many syncs below `dir` fail; each is counted.
 #[derive(Debug, Default)]
 struct Syncs {
     fail: AtomicU64,
@@ -31,7 +34,8 @@ struct FailingFiles {
 
 impl Syncs {
     fn check(&self) -> io::Result<()> {
-        if self.fail.load(Ordering::SeqCst) == 0 {
+        let (order, next) = (Ordering::SeqCst, |left: u64| left.checked_sub(1));
+        if self.fail.fetch_update(order, order, next).is_err() {
             return Ok(());
         }
         self.failed.fetch_add(1, Ordering::SeqCst);
@@ -144,13 +148,17 @@ impl File for FailingFile {
 }
 
 fn broker(root: &Path) -> (TestBroker, Arc<Syncs>) {
+    broker_with(root, &[])
+}
+
+fn broker_with(root: &Path, set: &[(&str, &str)]) -> (TestBroker, Arc<Syncs>) {
     let syncs = Arc::new(Syncs::default());
     let mut env = Env::real().expect("an environment");
     let inner = Arc::clone(&env.files);
     let dir = root.join("b");
     env.files = Arc::new(FailingFiles { inner, dir, syncs: Arc::clone(&syncs) });
     let dirs = format!("{},{}", root.join("a").display(), root.join("b").display());
-    (start_in(env, &dirs), syncs)
+    (start_in(env, &dirs, set), syncs)
 }
 
 fn latest_offset(broker: &TestBroker, index: i32) -> i16 {
@@ -170,7 +178,7 @@ fn hazards_43_and_44_a_failed_sync_takes_one_directory_offline_and_everybody_is_
     for index in 0..6 {
         assert_eq!(socket.produce("t", index, -1, batch(&[b"before"])).error_code, 0);
     }
-    syncs.fail.store(1, Ordering::SeqCst);
+    syncs.fail.store(u64::MAX, Ordering::SeqCst);
     let begun = Instant::now();
     let answers: Vec<i16> =
         (0..6).map(|index| socket.produce("t", index, -1, batch(&[b"after"])).error_code).collect();
@@ -193,4 +201,36 @@ fn hazards_43_and_44_a_failed_sync_takes_one_directory_offline_and_everybody_is_
     assert_eq!(codes, [0, STORAGE_ERROR]);
     // The marker of the failure is the one thing that is still tried.
     assert!(syncs.failed.load(Ordering::SeqCst) <= failed + 1, "no sync is tried again");
+}
+
+#[test]
+fn a_sync_that_fails_while_a_log_is_compacted_takes_its_directory_offline() {
+    let root = TempDir::new().expect("a directory");
+    let (broker, syncs) = broker_with(root.path(), &[("log.cleaner.backoff.ms", "20")]);
+    broker.topic("t", 2, &[("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0.1")]);
+    let mut socket = broker.connect();
+    for index in 0..2 {
+        for _ in 0..3 {
+            let value = vec![0; 500_000];
+            assert_eq!(socket.produce("t", index, -1, keyed(&value)).error_code, 0);
+        }
+    }
+    // From here on a checkpoint syncs nothing: the first sync below the directory is the cleaner's.
+    eventually("the full segments lie below stored recovery points", || {
+        let stored = ["a", "b"].map(|dir| root.path().join(dir).join(RECOVERY_POINTS));
+        let texts = stored.map(|path| std::fs::read_to_string(path).unwrap_or_default()).concat();
+        texts.contains("t 0 3\n") && texts.contains("t 1 3\n")
+    });
+    syncs.fail.store(1, Ordering::SeqCst);
+    assert_eq!(crate::compaction::set_config(&mut socket, "t", "cleanup.policy", "compact"), 0);
+    eventually("nothing is read there any more", || {
+        (0..2).any(|index| socket.fetch("t", index, 0, 0).error_code == STORAGE_ERROR)
+    });
+}
+
+fn keyed(value: &[u8]) -> bytes::Bytes {
+    let mut builder = BatchBuilder::new(Compression::None, 1 << 20);
+    let record = NewRecord { key: Some(b"k"), value: Some(value), ..Default::default() };
+    builder.append(&record).expect("room");
+    builder.build().expect("builds")
 }
