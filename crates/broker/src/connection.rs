@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use klamm_env::Stream;
+use klamm_env::{Stream, Threads};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -76,7 +76,7 @@ pub(crate) async fn run(
     let stream = SharedStream(Mutex::new(stream));
     let answers = Answers::new(limits.answers_max);
     let reading = read(&broker, &stream, &info, limits, buffers, &answers, stopping);
-    let writing = write(&stream, &answers);
+    let writing = write(&*broker.env.threads, &stream, &answers);
     let end = {
         let (reading, writing) = (std::pin::pin!(reading), std::pin::pin!(writing));
         match select(reading, writing).await {
@@ -167,14 +167,18 @@ fn next_look(active: Instant, idle_max: Duration) -> Instant {
 }
 
 /// Writes answers as they get ready, until there will be no more.
-async fn write(stream: &SharedStream, answers: &Answers) -> Result<(), String> {
+async fn write(
+    threads: &dyn Threads,
+    stream: &SharedStream,
+    answers: &Answers,
+) -> Result<(), String> {
     loop {
         let frames = answers.take().await?;
         if frames.is_empty() {
             return Ok(());
         }
-        let written = match parts(frames) {
-            Ok(parts) => write_parts(stream, parts).await,
+        let written = match parts(threads, frames).await {
+            Ok(parts) => write_parts(threads, stream, parts).await,
             Err(error) => Err(error),
         };
         written.map_err(|error| format!("an answer could not be sent: {error}"))?;

@@ -5,9 +5,10 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 
 use bytes::{Buf, Bytes};
-use klamm_env::Stream;
 use klamm_env::network::FileSlice;
+use klamm_env::{Stream, Threads};
 
+use crate::cold_reads;
 use crate::dispatch::Frame;
 
 /// File slices below this are copied: a `sendfile` call costs more than the copy.
@@ -23,11 +24,12 @@ pub(crate) enum Part {
     File(FileSlice),
 }
 
-/// Takes frames apart; small file slices are read here.
+/// Takes frames apart; small file slices are read here, on a thread of `threads` where the disk has
+/// to be waited for.
 ///
 /// # Errors
 /// When a file cannot be read.
-pub(crate) fn parts(frames: Vec<Frame>) -> io::Result<Vec<Part>> {
+pub(crate) async fn parts(threads: &dyn Threads, frames: Vec<Frame>) -> io::Result<Vec<Part>> {
     let mut parts = Vec::with_capacity(frames.len());
     for frame in frames {
         let mut rest = frame.encoded.bytes;
@@ -36,7 +38,7 @@ pub(crate) fn parts(frames: Vec<Frame>) -> io::Result<Vec<Part>> {
         for gap in frame.encoded.gaps {
             push_bytes(&mut parts, rest.split_to(gap.at - taken));
             taken = gap.at;
-            push_pieces(&mut parts, &mut pieces, u64::from(gap.len))?;
+            push_pieces(threads, &mut parts, &mut pieces, u64::from(gap.len)).await?;
         }
         push_bytes(&mut parts, rest);
     }
@@ -49,7 +51,8 @@ fn push_bytes(parts: &mut Vec<Part>, bytes: Bytes) {
     }
 }
 
-fn push_pieces(
+async fn push_pieces(
+    threads: &dyn Threads,
     parts: &mut Vec<Part>,
     pieces: &mut impl Iterator<Item = FileSlice>,
     gap_len: u64,
@@ -62,6 +65,7 @@ fn push_pieces(
             parts.push(Part::File(piece));
             continue;
         }
+        cold_reads::fetch_next(threads, &piece).await?;
         let mut copy = vec![0; piece.len as usize];
         piece.file.read_exact_at(&mut copy, piece.offset)?;
         push_bytes(parts, copy.into());
@@ -76,18 +80,23 @@ pub(crate) trait WithStream {
     fn with_stream<T>(&self, poll: impl FnOnce(Pin<&mut dyn Stream>) -> T) -> T;
 }
 
-/// Writes everything, waiting for a slow reader as long as it takes.
+/// Writes everything, waiting for a slow reader as long as it takes, and for the disk on a thread of
+/// `threads`.
 ///
 /// # Errors
 /// As the connection's, or when a file ends before its slice.
-pub(crate) async fn write_parts(stream: &impl WithStream, parts: Vec<Part>) -> io::Result<()> {
+pub(crate) async fn write_parts(
+    threads: &dyn Threads,
+    stream: &impl WithStream,
+    parts: Vec<Part>,
+) -> io::Result<()> {
     let mut run = Vec::new();
     for part in parts {
         match part {
             Part::Bytes(bytes) => run.push(bytes),
             Part::File(piece) => {
                 write_run(stream, &mut run).await?;
-                send_file(stream, piece).await?;
+                send_file(threads, stream, piece).await?;
             }
         }
     }
@@ -122,12 +131,22 @@ async fn write_run(stream: &impl WithStream, run: &mut Vec<Bytes>) -> io::Result
     Ok(())
 }
 
-async fn send_file(stream: &impl WithStream, mut slice: FileSlice) -> io::Result<()> {
-    while slice.len > 0 {
-        let sent = poll_fn(|cx| stream.with_stream(|stream| stream.poll_send_file(cx, &slice)));
-        let sent = sent.await? as u64;
-        slice.offset += sent;
-        slice.len -= sent;
+async fn send_file(
+    threads: &dyn Threads,
+    stream: &impl WithStream,
+    mut rest: FileSlice,
+) -> io::Result<()> {
+    while rest.len > 0 {
+        let mut chunk = rest.clone();
+        chunk.len = cold_reads::fetch_next(threads, &rest).await?;
+        rest.offset += chunk.len;
+        rest.len -= chunk.len;
+        while chunk.len > 0 {
+            let sent = poll_fn(|cx| stream.with_stream(|stream| stream.poll_send_file(cx, &chunk)));
+            let sent = sent.await? as u64;
+            chunk.offset += sent;
+            chunk.len -= sent;
+        }
     }
     Ok(())
 }

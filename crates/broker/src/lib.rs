@@ -14,6 +14,7 @@ mod auto_create;
 mod broker;
 mod checkpointer;
 mod cleaner;
+mod cold_reads;
 pub mod config;
 mod config_change;
 mod config_resource;

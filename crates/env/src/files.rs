@@ -134,6 +134,21 @@ pub trait File: Send + Sync + Debug + 'static {
     /// As `pread(2)`.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// As [`File::read_at`], of what is in memory only: for event loops, which must not wait for a
+    /// disk. May read less than is in memory.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the first byte is not in memory, else as `pread(2)`.
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.read_at(buffer, offset)
+    }
+
+    /// Says that these bytes are read next, so that the disk can begin. Nothing waits for them, but
+    /// the call may block where many reads are queued. A hint: what fails shows in the read.
+    fn will_need(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors

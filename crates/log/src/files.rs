@@ -145,6 +145,14 @@ impl File for PinnedFile {
         self.handle.0.read_at(buffer, offset)
     }
 
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.handle.0.read_cached_at(buffer, offset)
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        self.handle.0.will_need(offset, len);
+    }
+
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.handle.0.write_all_at(bytes, offset)
     }

@@ -1,12 +1,16 @@
 //! The machine's file systems.
 
 use std::fs;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
+
+use rustix::fs::Advice;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::files::{DirEntry, File, Files, Lock, Metadata, OpenMode, Space, Volume};
 
@@ -93,7 +97,7 @@ impl Files for SystemFiles {
             .open(path)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Box::new(SystemLock { _file: file }))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -122,6 +126,20 @@ impl File for SystemFile {
         self.0.read_at(buffer, offset)
     }
 
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut parts = [IoSliceMut::new(buffer)];
+        match rustix::io::preadv2(&self.0, &mut parts, offset, ReadWriteFlags::NOWAIT) {
+            // Not every file system can tell what is in memory.
+            Err(Errno::OPNOTSUPP) => self.0.read_at(buffer, offset),
+            read => Ok(read?),
+        }
+    }
+
+    fn will_need(&self, offset: u64, len: u64) {
+        // A file system without read-ahead refuses; the read itself will do.
+        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(len), Advice::WillNeed);
+    }
+
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
     }
@@ -134,7 +152,7 @@ impl File for SystemFile {
             let written = match rustix::io::pwritev(&self.0, &rest[..batch], offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => written,
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
             offset += written as u64;
