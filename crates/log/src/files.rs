@@ -83,6 +83,14 @@ impl SegmentFile {
         Ok(PinnedFile { handle: Arc::clone(held(&self.open()?)), _file: Arc::clone(self) })
     }
 
+    /// As [`SegmentFile::pin`], with the patience of `disk`.
+    pub(crate) fn pin_as(self: &Arc<Self>, disk: Disk) -> io::Result<PinnedFile> {
+        if disk == Disk::Never && self.slot.get_open().is_none() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.pin()
+    }
+
     /// Opens the file for as long as this lives: its name is about to be another file's.
     pub(crate) fn keep_open(&self) -> io::Result<()> {
         let handle = Arc::clone(held(&self.open()?));
@@ -127,9 +135,41 @@ impl SegmentFile {
         held(&self.open()?).0.read_exact_at(buffer, offset)
     }
 
+    /// As [`SegmentFile::read_exact_at`], with the patience of `disk`.
+    pub(crate) fn read_exact_as(
+        &self,
+        disk: Disk,
+        mut buffer: &mut [u8],
+        mut offset: u64,
+    ) -> io::Result<()> {
+        if disk == Disk::Wait {
+            return self.read_exact_at(buffer, offset);
+        }
+        let open = self.slot.get_open().ok_or(io::ErrorKind::WouldBlock)?;
+        while !buffer.is_empty() {
+            match held(&open).0.read_cached_at(buffer, offset)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => {
+                    offset += read as u64;
+                    buffer = &mut buffer[read..];
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
         held(&self.open()?).0.set_len(len)
     }
+}
+
+/// Whether a read may wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disk {
+    /// It takes as long as it takes.
+    Wait,
+    /// `WouldBlock` where something is not in memory, or the file is not open.
+    Never,
 }
 
 /// A segment's file that a read or a send is under way from.

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use crate::files::SegmentFile;
+use crate::files::{Disk, SegmentFile};
 
 /// Entries of the first chunk of an [`AppendList`]; each next one has four times as many.
 const FIRST_CHUNK: usize = 8;
@@ -194,48 +194,56 @@ impl<E: Entry> Index<E> {
         }
     }
 
-    pub(crate) fn get(&self, at: usize) -> io::Result<E> {
+    fn get(&self, disk: Disk, at: usize) -> io::Result<E> {
         match &self.store {
             Store::Memory(list) => Ok(list.get(at)),
             Store::File { file, .. } => {
                 let mut bytes = [0; 16];
                 let bytes = &mut bytes[..E::BYTES];
-                file.read_exact_at(bytes, (at * E::BYTES) as u64)?;
+                file.read_exact_as(disk, bytes, (at * E::BYTES) as u64)?;
                 Ok(E::decode(bytes))
             }
         }
     }
 
     pub(crate) fn last(&self) -> io::Result<Option<E>> {
-        self.len().checked_sub(1).map(|at| self.get(at)).transpose()
+        self.len().checked_sub(1).map(|at| self.get(Disk::Wait, at)).transpose()
     }
 
     /// The last entry for which `holds`, where all that hold come before those that do not.
-    pub(crate) fn last_where(&self, holds: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
+    pub(crate) fn last_where(
+        &self,
+        disk: Disk,
+        holds: impl Fn(&E) -> bool,
+    ) -> io::Result<Option<E>> {
         let (mut low, mut high) = (0, self.len());
         let span = if self.is_in_memory() { 0 } else { BLOCK_ENTRIES };
         while high - low > span {
             let middle = low + (high - low) / 2;
-            if holds(&self.get(middle)?) {
+            if holds(&self.get(disk, middle)?) {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
         if low < high {
-            let block = self.read(low, high)?;
+            let block = self.read_as(disk, low, high)?;
             low += block.partition_point(holds);
         }
-        low.checked_sub(1).map(|at| self.get(at)).transpose()
+        low.checked_sub(1).map(|at| self.get(disk, at)).transpose()
     }
 
     /// The entries from `from` to before `to`.
     pub(crate) fn read(&self, from: usize, to: usize) -> io::Result<Vec<E>> {
+        self.read_as(Disk::Wait, from, to)
+    }
+
+    fn read_as(&self, disk: Disk, from: usize, to: usize) -> io::Result<Vec<E>> {
         match &self.store {
             Store::Memory(list) => Ok((from..to).map(|at| list.get(at)).collect()),
             Store::File { file, .. } => {
                 let mut bytes = vec![0; (to - from) * E::BYTES];
-                file.read_exact_at(&mut bytes, (from * E::BYTES) as u64)?;
+                file.read_exact_as(disk, &mut bytes, (from * E::BYTES) as u64)?;
                 Ok(bytes.chunks_exact(E::BYTES).map(E::decode).collect())
             }
         }
@@ -272,7 +280,9 @@ mod tests {
     #[test]
     fn searches_find_the_last_entry_that_holds() {
         let index = Index::in_memory(&(1..=100).map(entry).collect::<Vec<_>>());
-        let find = |offset| index.last_where(|e: &OffsetEntry| e.offset <= offset).expect("memory");
+        let find = |offset| {
+            index.last_where(Disk::Wait, |e: &OffsetEntry| e.offset <= offset).expect("memory")
+        };
         assert_eq!(find(9), None);
         assert_eq!(find(10), Some(entry(1)));
         assert_eq!(find(555), Some(entry(55)));

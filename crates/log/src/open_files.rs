@@ -151,17 +151,25 @@ impl Slot {
         })
     }
 
+    /// The file, if it is open.
+    pub(crate) fn get_open(&self) -> Option<Guard<Option<Arc<Handle>>>> {
+        let opened = self.open.load();
+        if opened.is_none() {
+            return None;
+        }
+        let now = self.cache.openings.load(Ordering::Relaxed);
+        if self.used.load(Ordering::Relaxed) != now {
+            self.used.store(now, Ordering::Relaxed);
+        }
+        Some(opened)
+    }
+
     /// The open file, opened where it is not.
     pub(crate) fn get(
         self: &Arc<Slot>,
         open: impl FnOnce() -> io::Result<Arc<dyn File>>,
     ) -> io::Result<Guard<Option<Arc<Handle>>>> {
-        let opened = self.open.load();
-        if opened.is_some() {
-            let now = self.cache.openings.load(Ordering::Relaxed);
-            if self.used.load(Ordering::Relaxed) != now {
-                self.used.store(now, Ordering::Relaxed);
-            }
+        if let Some(opened) = self.get_open() {
             return Ok(opened);
         }
         self.cache.admit(self);

@@ -11,6 +11,7 @@ use klamm_env::network::FileSlice;
 
 use crate::epochs::EpochCache;
 use crate::error::ReadError;
+use crate::files::Disk;
 use crate::segment::Segment;
 
 /// The segments of a log, oldest first, never none. Replaced as a whole when one comes or goes.
@@ -38,6 +39,15 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub struct LogReader {
     pub(crate) shared: Arc<Shared>,
+}
+
+/// What is asked of a log, as [`LogReader::read`] says.
+#[derive(Clone, Copy)]
+struct Range {
+    offset: i64,
+    max_bytes: u64,
+    upper_bound: i64,
+    min_one_batch: bool,
 }
 
 /// Whole batches of a log.
@@ -115,7 +125,27 @@ impl LogReader {
         upper_bound: i64,
         min_one_batch: bool,
     ) -> Result<LogSlice, ReadError> {
-        self.with_view(|view| self.read_view(view, offset, max_bytes, upper_bound, min_one_batch))
+        let range = Range { offset, max_bytes, upper_bound, min_one_batch };
+        self.with_view(|view| self.read_view(view, Disk::Wait, range))
+    }
+
+    /// As [`LogReader::read`] where all that it has to look at is in memory; `None` where the disk
+    /// would have to be waited for. For event loops.
+    ///
+    /// # Errors
+    /// As [`LogReader::read`].
+    pub fn try_read(
+        &self,
+        offset: i64,
+        max_bytes: u64,
+        upper_bound: i64,
+        min_one_batch: bool,
+    ) -> Result<Option<LogSlice>, ReadError> {
+        let range = Range { offset, max_bytes, upper_bound, min_one_batch };
+        match self.with_view(|view| self.read_view(view, Disk::Never, range)) {
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            read => read.map(Some),
+        }
     }
 
     /// Reads from the segments of one moment; again where retention or the cleaner removed a file
@@ -135,14 +165,8 @@ impl LogReader {
         }
     }
 
-    fn read_view(
-        &self,
-        view: &View,
-        offset: i64,
-        max_bytes: u64,
-        upper_bound: i64,
-        min_one_batch: bool,
-    ) -> Result<LogSlice, ReadError> {
+    fn read_view(&self, view: &View, disk: Disk, range: Range) -> Result<LogSlice, ReadError> {
+        let Range { offset, max_bytes, upper_bound, min_one_batch } = range;
         let log_start_offset = self.log_start_offset();
         let log_end_offset = self.log_end_offset();
         if offset < log_start_offset || offset > log_end_offset {
@@ -154,13 +178,14 @@ impl LogReader {
             return Ok(nothing);
         }
         for segment in &view.segments[view.place_of(offset)..] {
-            let Some(found) = segment.slice(offset, max_bytes, upper_bound, min_one_batch)? else {
+            let found = segment.slice(disk, offset, max_bytes, upper_bound, min_one_batch)?;
+            let Some(found) = found else {
                 continue;
             };
             if found.start == found.end {
                 return Ok(nothing);
             }
-            let file = Arc::new(segment.file.pin()?) as Arc<dyn File>;
+            let file = Arc::new(segment.file.pin_as(disk)?) as Arc<dyn File>;
             let file = FileSlice { file, offset: found.start, len: found.end - found.start };
             return Ok(LogSlice { file: Some(file), base_offset: found.base_offset });
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use klamm_protocol::records::{BatchHeader, HEADER_LEN, NO_TIMESTAMP};
 
-use crate::files::{Place, SegmentFile};
+use crate::files::{Disk, Place, SegmentFile};
 use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
 use crate::names::{INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX};
 
@@ -267,6 +267,17 @@ impl Segment {
         Ok(self.rebuilt.get_or_init(|| rebuilt))
     }
 
+    /// As [`Segment::indexes`], with the patience of `disk`: a first look at the files takes some.
+    fn indexes_as(&self, disk: Disk) -> io::Result<&Indexes> {
+        let looked = self.indexes.offsets.is_in_memory()
+            || self.checked.get().is_some()
+            || self.rebuilt.get().is_some();
+        if disk == Disk::Never && !looked {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.indexes()
+    }
+
     fn index_is_plausible(&self) -> bool {
         let Indexes { offsets, times } = &*self.indexes;
         if offsets.len() == 0 {
@@ -338,8 +349,12 @@ impl Segment {
 
     /// The first batch that ends at or after `offset`, and where it is.
     pub(crate) fn locate(&self, offset: i64) -> io::Result<Option<(u64, BatchHeader)>> {
-        let start = self.position_before(offset)?;
-        let mut scan = HeaderScan::new(&self.file, start, self.size());
+        self.locate_as(Disk::Wait, offset)
+    }
+
+    fn locate_as(&self, disk: Disk, offset: i64) -> io::Result<Option<(u64, BatchHeader)>> {
+        let start = self.position_before(disk, offset)?;
+        let mut scan = HeaderScan::new(&self.file, start, self.size()).with(disk);
         while let Some((position, header)) = scan.next()? {
             if header.last_offset() >= offset {
                 return Ok(Some((position, header)));
@@ -349,10 +364,10 @@ impl Segment {
     }
 
     /// Where a search for `offset` begins: the start of a batch at or before it.
-    fn position_before(&self, offset: i64) -> io::Result<u64> {
+    fn position_before(&self, disk: Disk, offset: i64) -> io::Result<u64> {
         let relative = offset - self.base_offset;
-        let found =
-            self.indexes()?.offsets.last_where(|entry| i64::from(entry.offset) <= relative)?;
+        let offsets = &self.indexes_as(disk)?.offsets;
+        let found = offsets.last_where(disk, |entry| i64::from(entry.offset) <= relative)?;
         Ok(found.map_or(0, |entry| u64::from(entry.position)))
     }
 
@@ -361,12 +376,13 @@ impl Segment {
     /// `None` where the segment ends before `offset`.
     pub(crate) fn slice(
         &self,
+        disk: Disk,
         offset: i64,
         max_bytes: u64,
         upper_bound: i64,
         min_one: bool,
     ) -> io::Result<Option<Slice>> {
-        let Some((start, first)) = self.locate(offset)? else {
+        let Some((start, first)) = self.locate_as(disk, offset)? else {
             return Ok(None);
         };
         let first_end = start + first.size() as u64;
@@ -383,9 +399,9 @@ impl Segment {
             slice.end = size;
             return Ok(Some(slice));
         }
-        let resume = self.resume_at(first_end, limit, upper_bound)?;
+        let resume = self.resume_at(disk, first_end, limit, upper_bound)?;
         slice.end = resume;
-        let mut scan = HeaderScan::new(&self.file, resume, size);
+        let mut scan = HeaderScan::new(&self.file, resume, size).with(disk);
         while let Some((position, header)) = scan.next()? {
             let end = position + header.size() as u64;
             if end > limit || header.last_offset() >= upper_bound {
@@ -398,9 +414,9 @@ impl Segment {
 
     /// Where the search for the end of a range goes on: a batch start at or after `from` that is
     /// still within both bounds.
-    fn resume_at(&self, from: u64, limit: u64, upper_bound: i64) -> io::Result<u64> {
+    fn resume_at(&self, disk: Disk, from: u64, limit: u64, upper_bound: i64) -> io::Result<u64> {
         let relative = upper_bound.saturating_sub(self.base_offset);
-        let found = self.indexes()?.offsets.last_where(|entry| {
+        let found = self.indexes_as(disk)?.offsets.last_where(disk, |entry| {
             u64::from(entry.position) <= limit && i64::from(entry.offset) < relative
         })?;
         Ok(found.map_or(from, |entry| from.max(u64::from(entry.position))))
@@ -408,9 +424,12 @@ impl Segment {
 
     /// Where a search for `timestamp` begins.
     pub(crate) fn position_before_time(&self, timestamp: i64) -> io::Result<u64> {
-        let found = self.indexes()?.times.last_where(|entry| entry.timestamp < timestamp)?;
+        let found =
+            self.indexes()?.times.last_where(Disk::Wait, |entry| entry.timestamp < timestamp)?;
         match found {
-            Some(entry) => self.position_before(self.base_offset + i64::from(entry.offset)),
+            Some(entry) => {
+                self.position_before(Disk::Wait, self.base_offset + i64::from(entry.offset))
+            }
             None => Ok(0),
         }
     }
@@ -432,6 +451,7 @@ pub(crate) struct Slice {
 /// Reads the headers of the batches in a file, one after the other.
 pub(crate) struct HeaderScan<'a> {
     file: &'a SegmentFile,
+    disk: Disk,
     position: u64,
     end: u64,
     buffer: [u8; SCAN_BYTES],
@@ -443,7 +463,14 @@ impl HeaderScan<'_> {
     /// Headers from `position` to before `end`, both between two batches.
     pub(crate) fn new(file: &SegmentFile, position: u64, end: u64) -> HeaderScan<'_> {
         let buffer = [0; SCAN_BYTES];
-        HeaderScan { file, position, end, buffer, buffer_start: 0, buffered: 0 }
+        let disk = Disk::Wait;
+        HeaderScan { file, disk, position, end, buffer, buffer_start: 0, buffered: 0 }
+    }
+
+    /// The same with another patience.
+    fn with(mut self, disk: Disk) -> Self {
+        self.disk = disk;
+        self
     }
 
     /// The next batch's position and header.
@@ -475,7 +502,7 @@ impl HeaderScan<'_> {
         let want = usize::try_from(self.end - self.position).unwrap_or(usize::MAX).min(SCAN_BYTES);
         self.buffer_start = self.position;
         self.buffered = 0;
-        self.file.read_exact_at(&mut self.buffer[..want], self.position)?;
+        self.file.read_exact_as(self.disk, &mut self.buffer[..want], self.position)?;
         self.buffered = want;
         Ok(())
     }

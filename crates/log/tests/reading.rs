@@ -3,6 +3,8 @@
 #[expect(unreachable_pub, reason = "shared between test files")]
 mod fixture;
 
+use std::sync::atomic::Ordering;
+
 use fixture::{Fixture, NOW_MS, append, append_in_epoch, batch, batch_at, build, read_all};
 use klamm_log::{Log, ReadError};
 use klamm_protocol::compression::Compression;
@@ -52,6 +54,43 @@ fn reads_end_with_a_batch_within_their_bounds() {
             }
         }
     }
+}
+
+#[test]
+fn a_read_that_must_not_wait_for_the_disk_gives_up_and_later_finds_the_same() {
+    let fixture = Fixture::small();
+    let mut log = fixture.log();
+    triples(&mut log, 50);
+    Fixture::close(log);
+    // Index files that nobody has looked at yet, and segments that nobody has open.
+    let mut log = fixture.log();
+    for _ in 0..5 {
+        append_in_epoch(&mut log, batch(&["a", "b", "c"]), 4).expect("appended");
+    }
+    let reader = log.reader();
+    let reads = || fixture.faults.reads.load(Ordering::Relaxed);
+    let before = reads();
+    fixture.faults.cold.store(true, Ordering::Relaxed);
+    for offset in 0..165 {
+        assert!(reader.try_read(offset, 400, i64::MAX, true).expect("no error").is_none());
+    }
+    fixture.faults.cold.store(false, Ordering::Relaxed);
+    assert!(reader.try_read(0, 400, i64::MAX, true).expect("no error").is_none(), "not open");
+    assert_eq!(reads(), before, "the disk was not asked");
+    for offset in 0..=165 {
+        for (max_bytes, upper) in [(0, 165), (400, 165), (400, offset + 3), (1 << 20, 160)] {
+            let waited = reader.read(offset, max_bytes, upper, true).expect("readable");
+            let before = reads();
+            let tried = reader.try_read(offset, max_bytes, upper, true).expect("readable");
+            let tried = tried.expect("in memory now");
+            assert_eq!(reads(), before, "the disk was not asked");
+            assert_eq!((tried.base_offset, tried.len()), (waited.base_offset, waited.len()));
+        }
+    }
+    assert!(matches!(
+        reader.try_read(166, 1, i64::MAX, true),
+        Err(ReadError::OffsetOutOfRange { .. })
+    ));
 }
 
 #[test]

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, join_all, select};
+use klamm_env::Threads;
 use klamm_env::network::FileSlice;
+use klamm_env::threads::run_blocking;
 use klamm_log::LogSlice;
 use klamm_protocol::messages::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse,
@@ -59,7 +61,7 @@ pub(crate) async fn handle(ctx: &RequestContext, request: FetchRequest) -> Answe
         Ok(fetch) => fetch,
         Err(code) => return Answer::Now(refused(code, NO_SESSION)),
     };
-    let round = fetch.read();
+    let round = fetch.read().await;
     if fetch.is_enough(&round) {
         return Answer::Now(fetch.reply(round));
     }
@@ -138,19 +140,19 @@ impl Fetch {
         })
     }
 
-    /// Looks at every partition once.
-    fn read(&self) -> Round {
+    /// Looks at every partition once; where its disk has to be waited for, on a thread that may.
+    async fn read(&self) -> Round {
         let mut left = self.max_bytes;
-        let mut bytes = 0;
-        let results = self.parts.iter().map(|part| {
+        let mut round = Round { results: Vec::with_capacity(self.parts.len()), bytes: 0 };
+        for part in &self.parts {
             // Until something is found, one batch may be larger than all limits.
-            let data = part.read(left, bytes == 0)?;
-            bytes += data.slice.len();
-            left = left.saturating_sub(data.slice.len());
-            Ok(data)
-        });
-        let results = results.collect();
-        Round { results, bytes }
+            let data = part.read(&*self.ctx.broker.env.threads, left, round.bytes == 0).await;
+            let len = data.as_ref().map_or(0, |data| data.slice.len());
+            round.bytes += len;
+            left = left.saturating_sub(len);
+            round.results.push(data);
+        }
+        round
     }
 
     fn is_enough(&self, round: &Round) -> bool {
@@ -168,7 +170,8 @@ impl Fetch {
             let registered = Registered::new(&self.parts, &round);
             // What came between the look and the registration.
             if registered.is_overtaken() {
-                round = self.read();
+                drop(registered);
+                round = self.read().await;
                 if self.is_enough(&round) {
                     break;
                 }
@@ -179,7 +182,7 @@ impl Fetch {
                 matches!(select(fired, &mut deadline).await, Either::Right(_))
             };
             drop(registered);
-            round = self.read();
+            round = self.read().await;
             if over || self.is_enough(&round) {
                 break;
             }
@@ -303,14 +306,28 @@ impl Part {
         Part { wanted, partition }
     }
 
-    fn read(&self, left: u64, may_exceed: bool) -> Result<Data, ErrorCode> {
+    async fn read(
+        &self,
+        threads: &dyn Threads,
+        left: u64,
+        may_exceed: bool,
+    ) -> Result<Data, ErrorCode> {
         let partition = self.partition.as_ref().map_err(|code| *code)?;
         partition.check_epoch(self.wanted.current_leader_epoch)?;
         let reader = partition.readable()?.ok_or(ErrorCode::KafkaStorageError)?;
         let offsets = partition.offsets();
         let bytes_max = u64::try_from(self.wanted.bytes_max).unwrap_or(0).min(left);
         let (from, upper) = (self.wanted.fetch_offset, offsets.high_watermark);
-        let slice = reader.read(from, bytes_max, upper, may_exceed).map_err(|error| {
+        let read = match reader.try_read(from, bytes_max, upper, may_exceed) {
+            Ok(Some(slice)) => Ok(slice),
+            Ok(None) => {
+                let reader = reader.clone();
+                let read = move || reader.read(from, bytes_max, upper, may_exceed);
+                run_blocking(threads, read).await
+            }
+            Err(error) => Err(error),
+        };
+        let slice = read.map_err(|error| {
             if error.code() == ErrorCode::KafkaStorageError {
                 warn!(partition = %partition.id(), offset = from, "cannot be read: {error}");
             }

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests block and read real clocks")]
 
 mod broker;
+mod cold;
 mod compaction;
 mod connections;
 mod fetching;
