@@ -29,11 +29,15 @@ impl Ack {
     }
 }
 
-/// Waits until every batch is acknowledged or refused, no longer than `timeout`.
-pub(crate) async fn wait_all(acks: &[Ack], timeout: Duration) -> Vec<Result<(), ErrorCode>> {
+/// Waits on `signal` until every batch is acknowledged or refused, no longer than `timeout`.
+pub(crate) async fn wait_all(
+    acks: &[Ack],
+    signal: Signal,
+    timeout: Duration,
+) -> Vec<Result<(), ErrorCode>> {
     let mut outcomes = vec![None; acks.len()];
     if !settle(acks, &mut outcomes) {
-        let waiting = Waiting::register(acks);
+        let waiting = Waiting::register(acks, signal);
         let mut deadline = pin!(tokio::time::sleep(timeout));
         while !settle(acks, &mut outcomes) {
             match select(pin!(waiting.signal.fired()), &mut deadline).await {
@@ -65,8 +69,8 @@ struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    fn register(acks: &'a [Ack]) -> Waiting<'a> {
-        let signal = Arc::new(Signal::default());
+    fn register(acks: &'a [Ack], signal: Signal) -> Waiting<'a> {
+        let signal = Arc::new(signal);
         let register = |ack: &'a Ack| {
             let partition = &*ack.partition;
             (partition, partition.waiters().add(ack.end_offset, &signal))

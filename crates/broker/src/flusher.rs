@@ -14,7 +14,7 @@ use tracing::debug;
 
 use crate::data_dir::DataDir;
 use crate::partition::Partition;
-use crate::waiters::Signal;
+use crate::waiters::{Signal, fire_all};
 
 /// Dirty files from which on the whole file system is synced instead of file after file: two
 /// `fdatasync` cost as much as one `syncfs`, which also flushes what strangers wrote.
@@ -67,7 +67,7 @@ pub(crate) fn sync_group(dir: &DataDir, group: &[Arc<Partition>]) {
     for partition in group {
         partition.offer_checkpoint();
     }
-    woken.iter().for_each(|signal| signal.fire());
+    fire_all(&woken);
     if failed {
         dir.wake_all();
     }

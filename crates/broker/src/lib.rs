@@ -43,6 +43,7 @@ mod server;
 mod strays;
 mod topic_name;
 mod waiters;
+mod wakes;
 
 pub use broker::{Broker, RunningBroker, StartError};
 pub use config::{BrokerConfig, ConfigError, Loaded};

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::acks::Ack;
 use crate::data_dir::DataDir;
 use crate::topic_name;
-use crate::waiters::{Signal, Waiters};
+use crate::waiters::{Signal, Waiters, fire_all};
 pub(crate) use syncing::FlushPolicy;
 use syncing::{Due, Unsynced};
 
@@ -266,7 +266,7 @@ impl Partition {
             false => state.unsynced.add(appended.last_offset - appended.first_offset + 1),
         };
         drop(state);
-        woken.iter().for_each(|signal| signal.fire());
+        fire_all(&woken);
         self.sync_when(due);
         if checkpoint_due {
             self.offer_checkpoint();
@@ -348,7 +348,7 @@ impl Partition {
         let log_end = state.log.as_ref().filter(|_| counts_all).map(Log::log_end_offset);
         let woken = log_end.map_or(Vec::new(), |offset| self.advance(offset));
         drop(state);
-        woken.iter().for_each(|signal| signal.fire());
+        fire_all(&woken);
         if other_epoch {
             self.wake_all();
         }
@@ -361,7 +361,7 @@ impl Partition {
 
     /// Lets every waiting request look again.
     pub(crate) fn wake_all(&self) {
-        self.waiters.all().iter().for_each(|signal| signal.fire());
+        fire_all(&self.waiters.all());
     }
 
     /// Hides everything below `offset`; whether anything changed.

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use futures_util::future::BoxFuture;
 
 use crate::broker::Broker;
+use crate::wakes::Wakes;
 
 /// One request, apart from its body.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub(crate) struct ConnectionInfo {
     pub peer: SocketAddr,
     /// Where it connected to.
     pub listener: Arc<ListenerInfo>,
+    /// Of the event loop that it lives on.
+    pub wakes: Arc<Wakes>,
     /// Name and version that the client gave in ApiVersions.
     pub software: OnceLock<(String, String)>,
 }

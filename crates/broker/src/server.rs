@@ -17,6 +17,7 @@ use crate::broker::Broker;
 use crate::connection::{self, ConnectionLimits};
 use crate::frame_reader::ReadBuffers;
 use crate::request::{ConnectionInfo, ListenerInfo};
+use crate::wakes::Wakes;
 
 /// Pause after an accept that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -34,6 +35,15 @@ pub(crate) struct ServerLimits {
 struct Worker {
     run_on: Loop,
     buffers: Arc<ReadBuffers>,
+    wakes: Arc<Wakes>,
+}
+
+impl Worker {
+    fn new(run_on: Loop) -> Worker {
+        let wakes = Arc::new(Wakes::default());
+        run_on.spawn(Arc::clone(&wakes).run());
+        Worker { run_on, buffers: Arc::default(), wakes }
+    }
 }
 
 /// Accepts and serves; clones of its handle stop it.
@@ -69,10 +79,7 @@ impl Server {
     ) -> Server {
         let (stop, stopping) = watch::channel(false);
         let connections_max = limits.connections_max.clamp(1, Semaphore::MAX_PERMITS);
-        let workers = loops
-            .into_iter()
-            .map(|run_on| Worker { run_on, buffers: Arc::default() })
-            .collect::<Vec<_>>();
+        let workers: Vec<_> = loops.into_iter().map(Worker::new).collect();
         let first = workers.first().expect("at least one loop").run_on.clone();
         let shared = Arc::new(Shared {
             broker,
@@ -163,7 +170,7 @@ impl Shared {
         let worker = self.workers.iter().min_by_key(|worker| worker.run_on.load());
         let worker = worker.expect("at least one loop");
         let load = worker.run_on.enter();
-        let info = self.describe(peer, listener);
+        let info = self.describe(peer, listener, &worker.wakes);
         let (shared, buffers) = (Arc::clone(self), Arc::clone(&worker.buffers));
         worker.run_on.spawn(async move {
             let _counted = (permit, per_ip, load);
@@ -178,11 +185,17 @@ impl Shared {
         });
     }
 
-    fn describe(&self, peer: SocketAddr, listener: &Arc<ListenerInfo>) -> Arc<ConnectionInfo> {
+    fn describe(
+        &self,
+        peer: SocketAddr,
+        listener: &Arc<ListenerInfo>,
+        wakes: &Arc<Wakes>,
+    ) -> Arc<ConnectionInfo> {
         Arc::new(ConnectionInfo {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             peer,
             listener: Arc::clone(listener),
+            wakes: Arc::clone(wakes),
             software: OnceLock::new(),
         })
     }

@@ -8,19 +8,43 @@ use std::task::Poll;
 
 use futures_util::task::AtomicWaker;
 
+use crate::wakes::Wakes;
+
 /// Wakes one request, whichever of its partitions has news.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     fired: AtomicBool,
     waker: AtomicWaker,
+    /// Of the loop that the request runs on.
+    wakes: Option<Arc<Wakes>>,
 }
 
 impl Signal {
+    /// A signal for a request that runs on the loop of `wakes`.
+    pub(crate) fn on(wakes: &Arc<Wakes>) -> Signal {
+        Signal { wakes: Some(Arc::clone(wakes)), ..Signal::default() }
+    }
+
     /// Wakes the request.
     pub(crate) fn fire(&self) {
         if !self.fired.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
+    }
+
+    /// Wakes the request, if it is on another loop together with all that are added until that
+    /// loop's bell rings: the one returned.
+    fn fire_later(&self) -> Option<&Wakes> {
+        let wakes = self.wakes.as_deref().filter(|wakes| !wakes.is_here());
+        let Some(wakes) = wakes else {
+            self.fire();
+            return None;
+        };
+        if self.fired.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        wakes.add(self.waker.take()?);
+        Some(wakes)
     }
 
     /// Waits until [`Signal::fire`], and forgets it.
@@ -31,6 +55,19 @@ impl Signal {
         })
         .await;
     }
+}
+
+/// Wakes all these requests, each loop at most once.
+pub(crate) fn fire_all(signals: &[Arc<Signal>]) {
+    let mut bells: Vec<&Wakes> = Vec::new();
+    for signal in signals {
+        if let Some(wakes) = signal.fire_later()
+            && !bells.iter().any(|bell| std::ptr::eq(*bell, wakes))
+        {
+            bells.push(wakes);
+        }
+    }
+    bells.iter().for_each(|bell| bell.ring());
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +132,25 @@ pub(crate) struct WaiterKey((i64, u64));
 mod tests {
     use super::*;
     use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Wake, Waker};
+
+    /// Counts wake-ups.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Count {
+        fn get(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 
     #[test]
     fn a_waiter_is_woken_by_its_offset_and_not_before() {
@@ -119,6 +175,39 @@ mod tests {
         assert!(signal.fired().now_or_never().is_some());
         waiters.passed(5).iter().for_each(|signal| signal.fire());
         assert!(signal.fired().now_or_never().is_some(), "it goes on waiting for ever");
+    }
+
+    #[test]
+    fn requests_of_another_loop_are_woken_together() {
+        let (bell, request) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let wakes = Arc::new(Wakes::default());
+        let mut running: BoxFuture<'_, ()> = Box::pin(Arc::clone(&wakes).run());
+        let poll = |running: &mut BoxFuture<'_, ()>| {
+            let waker = Waker::from(Arc::clone(&bell));
+            let pending = running.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(pending.is_pending());
+        };
+        let mut running = std::thread::scope(|scope| {
+            let on_its_loop = scope.spawn(|| {
+                poll(&mut running);
+                running
+            });
+            on_its_loop.join().expect("no panic")
+        });
+        let signals: Vec<_> = (0..3).map(|_| Arc::new(Signal::on(&wakes))).collect();
+        for signal in &signals {
+            let waker = Waker::from(Arc::clone(&request));
+            let waiting = std::pin::pin!(signal.fired());
+            assert!(waiting.poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        fire_all(&signals[..2]);
+        fire_all(&signals);
+        assert_eq!((bell.get(), request.get()), (1, 0), "the loop is woken, once");
+        poll(&mut running);
+        assert_eq!(request.get(), 3, "and wakes all of them");
+        assert!(signals.iter().all(|signal| signal.fired().now_or_never().is_some()));
+        fire_all(&[Arc::new(Signal::on(&wakes))]);
+        assert_eq!(bell.get(), 1, "nobody waits there");
     }
 
     #[test]

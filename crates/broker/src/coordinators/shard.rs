@@ -219,7 +219,7 @@ impl Shard {
             leader_epoch: self.epoch,
             end_offset: log_end,
         };
-        let outcomes = wait_all(&[ack], self.commit_timeout).await;
+        let outcomes = wait_all(&[ack], Signal::default(), self.commit_timeout).await;
         outcomes.into_iter().collect::<Result<(), ErrorCode>>().map_err(client_error)
     }
 

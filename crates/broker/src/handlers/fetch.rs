@@ -36,6 +36,7 @@ use crate::fetch_session::{FetchContext, NO_SESSION, Told, TopicRef, Wanted};
 use crate::partition::{Offsets, Partition};
 use crate::request::{Answer, RequestContext};
 use crate::waiters::{Signal, WaiterKey};
+use crate::wakes::Wakes;
 
 /// The first version that names topics by id.
 const IDS_SINCE: i16 = 13;
@@ -167,7 +168,7 @@ impl Fetch {
     async fn wait(self, mut round: Round) -> FetchReply {
         let mut deadline = pin!(tokio::time::sleep(self.max_wait));
         loop {
-            let registered = Registered::new(&self.parts, &round);
+            let registered = Registered::new(&self.parts, &round, &self.ctx.connection.wakes);
             // What came between the look and the registration.
             if registered.is_overtaken() {
                 drop(registered);
@@ -344,8 +345,8 @@ struct Registered<'a> {
 }
 
 impl<'a> Registered<'a> {
-    fn new(parts: &'a [Part], round: &Round) -> Registered<'a> {
-        let signal = Arc::new(Signal::default());
+    fn new(parts: &'a [Part], round: &Round, wakes: &Arc<Wakes>) -> Registered<'a> {
+        let signal = Arc::new(Signal::on(wakes));
         let mut waiting = Vec::with_capacity(parts.len());
         for (part, result) in parts.iter().zip(&round.results) {
             let (Ok(partition), Ok(data)) = (&part.partition, result) else { continue };

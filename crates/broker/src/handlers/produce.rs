@@ -32,6 +32,7 @@ use crate::acks::{Ack, wait_all};
 use crate::partition::{Appended, Partition, Refusal};
 use crate::recompress::recompressed;
 use crate::request::{Answer, RequestContext};
+use crate::waiters::Signal;
 
 /// The client id with which Kafka's tools may write to internal topics.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
@@ -209,7 +210,8 @@ impl Done {
         let ctx = ctx.clone();
         Answer::Later(Box::pin(async move {
             let acks: Vec<_> = self.pending.iter().map(|pending| pending.ack.clone()).collect();
-            let outcomes = wait_all(&acks, timeout).await;
+            let signal = Signal::on(&ctx.connection.wakes);
+            let outcomes = wait_all(&acks, signal, timeout).await;
             for (pending, outcome) in self.pending.iter().zip(outcomes) {
                 if let Err(code) = outcome {
                     let parts = &mut self.response.responses[pending.topic].partition_responses;

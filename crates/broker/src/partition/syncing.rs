@@ -9,7 +9,7 @@ use klamm_log::{CheckpointPoint, Offline, SyncPoint};
 use tracing::warn;
 
 use super::Partition;
-use crate::waiters::Signal;
+use crate::waiters::{Signal, fire_all};
 
 /// When a log of class os is synced for its own sake (`flush.messages`, `flush.ms`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +161,7 @@ impl Partition {
         };
         let outcome = point.run();
         match self.end_checkpoint(point, outcome) {
-            Ok(woken) => woken.iter().for_each(|signal| signal.fire()),
+            Ok(woken) => fire_all(&woken),
             // Logged where the directory was taken offline.
             Err(_) => self.dir.wake_all(),
         }
