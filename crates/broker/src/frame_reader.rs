@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use klamm_protocol::frame::{FrameLenError, frame_len};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -64,8 +64,9 @@ impl ReadBuffers {
         spare.unwrap_or_else(|| BytesMut::with_capacity(READ_BUFFER_BYTES))
     }
 
-    fn give(&self, mut buffer: BytesMut) {
-        if buffer.capacity() > SPARE_BUFFER_BYTES_MAX || !buffer.try_reclaim(READ_BUFFER_BYTES) {
+    /// Keeps an empty buffer of `allocated` bytes, unless a request still holds a part of it.
+    fn give(&self, mut buffer: BytesMut, allocated: usize) {
+        if allocated > SPARE_BUFFER_BYTES_MAX || !buffer.try_reclaim(allocated) {
             return;
         }
         let mut spare = self.spare.lock().expect("no panic while locked");
@@ -79,13 +80,15 @@ impl ReadBuffers {
 pub(crate) struct FrameReader {
     buffers: Arc<ReadBuffers>,
     buffer: BytesMut,
+    /// Bytes of the buffer before anything was split off.
+    allocated: usize,
     frame_bytes_max: usize,
 }
 
 impl FrameReader {
     /// Reads frames of up to `frame_bytes_max` bytes.
     pub(crate) fn new(buffers: Arc<ReadBuffers>, frame_bytes_max: usize) -> FrameReader {
-        FrameReader { buffers, buffer: BytesMut::new(), frame_bytes_max }
+        FrameReader { buffers, buffer: BytesMut::new(), allocated: 0, frame_bytes_max }
     }
 
     /// The next frame without its length, and the memory reserved for it; `None` when the client
@@ -96,7 +99,7 @@ impl FrameReader {
         memory: &Memory,
     ) -> Result<Option<(Bytes, Reservation)>, FrameError> {
         while self.buffer.len() < LENGTH_BYTES {
-            if self.fill(stream, LENGTH_BYTES).await? == 0 {
+            if self.fill(stream, LENGTH_BYTES, READ_BUFFER_BYTES).await? == 0 {
                 let clean = self.buffer.is_empty();
                 return if clean { Ok(None) } else { Err(FrameError::Truncated) };
             }
@@ -127,9 +130,15 @@ impl FrameReader {
         while self.buffer.len() < len {
             let room = self.buffer.len().saturating_mul(2).max(READ_BUFFER_BYTES);
             memory.grow(&mut reservation, room.min(len)).await;
+            // No byte of the frame behind a long one: that one then begins at the start of the
+            // buffer, and need not be moved there when it turns out to be long as well.
+            let most = match len > READ_BUFFER_BYTES {
+                true => room.min(len) - self.buffer.len(),
+                false => READ_BUFFER_BYTES,
+            };
             tokio::select! {
                 biased;
-                read = self.fill(stream, len) => {
+                read = self.fill(stream, len, most) => {
                     if read? == 0 {
                         return Err(FrameError::Truncated);
                     }
@@ -149,29 +158,44 @@ impl FrameReader {
         Ok(reservation)
     }
 
-    /// Reads once, with `wanted` bytes in the buffer as the aim. Room grows with what has come, not
-    /// with what a length announces.
+    /// Reads once, up to `most` bytes, with `wanted` bytes in the buffer as the aim. Room grows with
+    /// what has come, not with what a length announces.
     async fn fill<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
         wanted: usize,
+        most: usize,
     ) -> io::Result<usize> {
         if !self.buffer.is_empty() && self.buffer.capacity() == self.buffer.len() {
             let missing = wanted.saturating_sub(self.buffer.len());
             let step = self.buffer.len().max(READ_BUFFER_BYTES);
             self.buffer.reserve(missing.clamp(LENGTH_BYTES, step));
+            self.allocated = self.allocated.max(self.buffer.capacity());
         }
         poll_fn(|cx| {
-            if self.buffer.is_empty() && !self.buffer.try_reclaim(READ_BUFFER_BYTES) {
-                self.buffer = self.buffers.take();
+            if self.buffer.is_empty() {
+                self.rewind();
             }
-            let read = pin!(stream.read_buf(&mut self.buffer)).poll(cx);
+            let mut room = (&mut self.buffer).limit(most);
+            let read = pin!(stream.read_buf(&mut room)).poll(cx);
             if read.is_pending() && self.buffer.is_empty() {
-                self.buffers.give(mem::take(&mut self.buffer));
+                self.buffers.give(mem::take(&mut self.buffer), self.allocated);
             }
             read
         })
         .await
+    }
+
+    /// Makes an empty buffer usable from its start; takes another one where a request still holds
+    /// too much of this one.
+    fn rewind(&mut self) {
+        if self.allocated == 0
+            || !self.buffer.try_reclaim(self.allocated)
+                && !self.buffer.try_reclaim(READ_BUFFER_BYTES)
+        {
+            self.buffer = self.buffers.take();
+            self.allocated = self.buffer.capacity();
+        }
     }
 }
 
@@ -179,7 +203,9 @@ impl FrameReader {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
-    use tokio::io::{AsyncWriteExt, duplex};
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use tokio::io::{AsyncWriteExt, ReadBuf, duplex};
     use tokio::runtime::{Builder, Runtime};
     use tokio::time::timeout;
 
@@ -219,6 +245,50 @@ mod tests {
         }
         let end = reader.next(&mut stream, &memory).now_or_never().expect("at hand");
         assert!(end.expect("sound").is_none());
+    }
+
+    /// Gives its bytes as fast as they are taken, and notes where in memory each part of them went.
+    struct Noting<'a> {
+        input: &'a [u8],
+        given: usize,
+        /// Where the byte at that place of the input went.
+        went: Vec<(usize, *const u8)>,
+    }
+
+    impl AsyncRead for Noting<'_> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let given = self.given;
+            let len = buffer.remaining().min(self.input.len() - given);
+            let address = buffer.initialize_unfilled().as_ptr();
+            self.went.push((given, address));
+            buffer.put_slice(&self.input[given..given + len]);
+            self.given += len;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_large_frames_stay_where_they_were_read_to() {
+        let runtime = runtime();
+        let _entered = runtime.enter();
+        let memory = Memory::new(1 << 30);
+        let input = frame(&[7; 270_000]).repeat(20);
+        let mut stream = Noting { input: &input, given: 0, went: Vec::new() };
+        let mut reader = reader(1 << 20);
+        let mut moved = 0;
+        for n in 0..20 {
+            let next = reader.next(&mut stream, &memory).now_or_never().expect("at hand");
+            let (bytes, _) = next.expect("sound").expect("there");
+            // Each frame began with a read of its own.
+            let began = stream.went.iter().find(|(at, _)| *at == n * 270_004);
+            let (_, address) = began.expect("it was not read together with the one before");
+            moved += usize::from(address.wrapping_add(LENGTH_BYTES) != bytes.as_ptr());
+        }
+        assert!(moved <= 1, "{moved} frames were moved; only a buffer that grows may be");
     }
 
     #[test]
