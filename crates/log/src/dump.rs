@@ -14,10 +14,12 @@ use crate::checkpoint::{decode_epochs, invalid, read_file, read_text};
 use crate::epochs::EpochEntry;
 use crate::index::{Entry, OffsetEntry, TimeEntry};
 use crate::names::{
-    INDEX_SUFFIX, LEADER_EPOCHS, LOG_SUFFIX, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, offset_of_file,
+    INDEX_SUFFIX, LEADER_EPOCHS, LOG_SUFFIX, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
+    offset_of_file,
 };
 use crate::producers::ProducerEntry;
 use crate::snapshot;
+use crate::transactions::{AbortedTransaction, decode_aborted};
 
 /// Index entries read at a time.
 const ENTRIES_AT_A_TIME: usize = 4096;
@@ -48,6 +50,8 @@ pub enum Found {
         /// Last offset of the batch that has it.
         offset: i64,
     },
+    /// A transaction of an index of aborted ones.
+    Aborted(AbortedTransaction),
     /// A producer of a snapshot.
     Producer(ProducerEntry),
     /// Where a leader epoch began.
@@ -98,6 +102,7 @@ enum Kind {
     Log,
     Index { base: i64 },
     TimeIndex { base: i64 },
+    TxnIndex { base: i64 },
     Snapshot,
     Epochs,
 }
@@ -112,6 +117,7 @@ impl Kind {
             .map(|_| Self::Log)
             .or_else(|| base(INDEX_SUFFIX).map(|base| Self::Index { base }))
             .or_else(|| base(TIME_INDEX_SUFFIX).map(|base| Self::TimeIndex { base }))
+            .or_else(|| base(TXN_INDEX_SUFFIX).map(|base| Self::TxnIndex { base }))
             .or_else(|| base(SNAPSHOT_SUFFIX).map(|_| Self::Snapshot))
     }
 }
@@ -146,6 +152,7 @@ pub fn dump_file(
             };
             dump_index(&*files.open(path, OpenMode::Read)?, found, see)?
         }
+        Kind::TxnIndex { base } => dump_aborted(files, path, base, see)?,
         Kind::Snapshot => dump_snapshot(files, path, see)?,
         Kind::Epochs => dump_epochs(files, path, see)?,
     };
@@ -242,6 +249,27 @@ fn dump_index<E: Entry>(
         return Ok(see(damage(whole, format_args!("{} bytes are no entry", len - whole))));
     }
     Ok(ControlFlow::Continue(()))
+}
+
+fn dump_aborted(
+    files: &dyn Files,
+    path: &Path,
+    base: i64,
+    see: See<'_>,
+) -> io::Result<ControlFlow<()>> {
+    let content = read_file(files, path)?.unwrap_or_default();
+    let (entries, fault) = match decode_aborted(&content, base) {
+        Ok(entries) => (entries, None),
+        Err((position, reason)) => {
+            let sound = usize::try_from(position).expect("within the content");
+            (decode_aborted(&content[..sound], base).unwrap_or_default(), Some((position, reason)))
+        }
+    };
+    let shown = entries.into_iter().try_for_each(|entry| see(Found::Aborted(entry)));
+    match fault {
+        Some((position, reason)) if shown.is_continue() => Ok(see(damage(position, reason))),
+        _ => Ok(shown),
+    }
 }
 
 fn dump_snapshot(files: &dyn Files, path: &Path, see: See<'_>) -> io::Result<ControlFlow<()>> {

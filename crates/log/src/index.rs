@@ -15,6 +15,8 @@ const FIRST_CHUNK: usize = 8;
 const CHUNKS: usize = 12;
 /// Entries that a search in a file reads at once when it is near its goal.
 const BLOCK_ENTRIES: usize = 256;
+/// No entry is longer.
+const ENTRY_BYTES_MAX: usize = 34;
 
 /// An entry of an index file.
 pub(crate) trait Entry: Copy {
@@ -198,7 +200,7 @@ impl<E: Entry> Index<E> {
         match &self.store {
             Store::Memory(list) => Ok(list.get(at)),
             Store::File { file, .. } => {
-                let mut bytes = [0; 16];
+                let mut bytes = [0; ENTRY_BYTES_MAX];
                 let bytes = &mut bytes[..E::BYTES];
                 file.read_exact_as(disk, bytes, (at * E::BYTES) as u64)?;
                 Ok(E::decode(bytes))
@@ -216,6 +218,16 @@ impl<E: Entry> Index<E> {
         disk: Disk,
         holds: impl Fn(&E) -> bool,
     ) -> io::Result<Option<E>> {
+        let found = self.partition_point(disk, holds)?;
+        found.checked_sub(1).map(|at| self.get(disk, at)).transpose()
+    }
+
+    /// Place of the first entry for which `holds` is false, where all that hold come before.
+    pub(crate) fn partition_point(
+        &self,
+        disk: Disk,
+        holds: impl Fn(&E) -> bool,
+    ) -> io::Result<usize> {
         let (mut low, mut high) = (0, self.len());
         let span = if self.is_in_memory() { 0 } else { BLOCK_ENTRIES };
         while high - low > span {
@@ -230,7 +242,7 @@ impl<E: Entry> Index<E> {
             let block = self.read_as(disk, low, high)?;
             low += block.partition_point(holds);
         }
-        low.checked_sub(1).map(|at| self.get(disk, at)).transpose()
+        Ok(low)
     }
 
     /// The entries from `from` to before `to`.
@@ -238,9 +250,11 @@ impl<E: Entry> Index<E> {
         self.read_as(Disk::Wait, from, to)
     }
 
-    fn read_as(&self, disk: Disk, from: usize, to: usize) -> io::Result<Vec<E>> {
+    pub(crate) fn read_as(&self, disk: Disk, from: usize, to: usize) -> io::Result<Vec<E>> {
         match &self.store {
             Store::Memory(list) => Ok((from..to).map(|at| list.get(at)).collect()),
+            // Without entries there may be no file.
+            Store::File { .. } if from == to => Ok(Vec::new()),
             Store::File { file, .. } => {
                 let mut bytes = vec![0; (to - from) * E::BYTES];
                 file.read_exact_as(disk, &mut bytes, (from * E::BYTES) as u64)?;

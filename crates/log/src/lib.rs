@@ -33,6 +33,7 @@ mod recovery;
 mod room;
 mod segment;
 mod snapshot;
+mod transactions;
 mod validate;
 mod verify;
 
@@ -55,6 +56,7 @@ pub use names::{
 };
 pub use open_files::OpenFiles;
 pub use producers::{BatchMetadata, ProducerEntry, ProducerError};
-pub use reader::{LogReader, LogSlice};
+pub use reader::{Committed, LogReader, LogSlice};
 pub use recovery::RecoveryReport;
+pub use transactions::AbortedTransaction;
 pub use verify::{Damage, Verified, verify};

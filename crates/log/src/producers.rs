@@ -1,9 +1,11 @@
 //! What a log remembers of its idempotent producers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use klamm_protocol::records::{BatchHeader, NO_PRODUCER_EPOCH};
+use klamm_protocol::records::{BatchHeader, EndTxnMarker, NO_PRODUCER_EPOCH};
+
+use crate::transactions::{EndedTransaction, OpenTransactions};
 
 /// Batches of a producer that are told from new ones when they come again.
 pub(crate) const WINDOW: usize = 5;
@@ -127,6 +129,9 @@ pub enum ProducerError {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProducerState {
     producers: HashMap<i64, ProducerEntry>,
+    open: OpenTransactions,
+    /// Last offsets by first offset of transactions whose marker may not be replicated yet.
+    ended: BTreeMap<i64, i64>,
 }
 
 impl ProducerState {
@@ -135,7 +140,31 @@ impl ProducerState {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.producers.clear();
+        *self = ProducerState::default();
+    }
+
+    /// The transactions that are open.
+    pub(crate) fn open_transactions(&self) -> &OpenTransactions {
+        &self.open
+    }
+
+    /// First offset of the oldest transaction that is open or ended by a marker that, as far as is
+    /// known, is not replicated.
+    pub(crate) fn first_unstable_offset(&self) -> Option<i64> {
+        let ended = self.ended.first_key_value().map(|(first_offset, _)| *first_offset);
+        self.open.first_offset().into_iter().chain(ended).min()
+    }
+
+    /// Markers below `high_watermark` are replicated.
+    pub(crate) fn on_high_watermark(&mut self, high_watermark: i64) {
+        self.ended.retain(|_, last_offset| *last_offset >= high_watermark);
+    }
+
+    /// Takes over from the state of before a truncation to `end_offset` which markers may not be
+    /// replicated: a snapshot does not say.
+    pub(crate) fn keep_ended(&mut self, before: &ProducerState, end_offset: i64) {
+        let kept = before.ended.iter().filter(|(_, last_offset)| **last_offset < end_offset);
+        self.ended.extend(kept);
     }
 
     /// All producers by id.
@@ -151,6 +180,10 @@ impl ProducerState {
     }
 
     pub(crate) fn insert(&mut self, entry: ProducerEntry) {
+        match entry.transaction_first_offset {
+            Some(first_offset) => self.open.begin(entry.producer_id, first_offset),
+            None => drop(self.open.end(entry.producer_id)),
+        }
         self.producers.insert(entry.producer_id, entry);
     }
 
@@ -191,8 +224,14 @@ impl ProducerState {
         Ok(Verdict::New)
     }
 
-    /// Takes note of a batch that the log now holds; `header` has its offsets.
-    pub(crate) fn apply(&mut self, header: &BatchHeader, now_ms: i64) {
+    /// Takes note of a batch that the log now holds, and of what it says if it is a marker; `header`
+    /// has its offsets. Answers the transaction that it has ended.
+    pub(crate) fn apply(
+        &mut self,
+        header: &BatchHeader,
+        marker: Option<EndTxnMarker>,
+        now_ms: i64,
+    ) -> Option<EndedTransaction> {
         let entry = self
             .producers
             .entry(header.producer_id)
@@ -203,9 +242,14 @@ impl ProducerState {
                 entry.batches.clear();
                 entry.producer_epoch = header.producer_epoch;
             }
+            let marker = marker?;
+            entry.coordinator_epoch = marker.coordinator_epoch;
             entry.transaction_first_offset = None;
-            return;
+            let ended = self.open.apply(header, Some(marker))?;
+            self.ended.insert(ended.entry.first_offset, ended.entry.last_offset);
+            return Some(ended);
         }
+        self.open.apply(header, None);
         if header.is_transactional() && entry.transaction_first_offset.is_none() {
             entry.transaction_first_offset = Some(header.base_offset);
         }
@@ -216,6 +260,7 @@ impl ProducerState {
             timestamp: header.max_timestamp,
         };
         entry.add(header.producer_epoch, batch);
+        None
     }
 
     /// Forgets producers without an open transaction that wrote nothing for `expiration`.

@@ -12,7 +12,8 @@ use klamm_env::network::FileSlice;
 use crate::epochs::EpochCache;
 use crate::error::ReadError;
 use crate::files::Disk;
-use crate::segment::Segment;
+use crate::segment::{Segment, Slice};
+use crate::transactions::{AbortedTransaction, collect_aborted};
 
 /// The segments of a log, oldest first, never none. Replaced as a whole when one comes or goes.
 pub(crate) struct View {
@@ -23,6 +24,18 @@ impl View {
     /// Place of the segment that holds `offset`, or would.
     pub(crate) fn place_of(&self, offset: i64) -> usize {
         self.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
+    }
+
+    /// Aborted transactions that overlap the offsets from `from` to before `upper`, by first offset.
+    fn aborted(&self, disk: Disk, from: i64, upper: i64) -> io::Result<Vec<AbortedTransaction>> {
+        let mut found = Vec::new();
+        for segment in &self.segments[self.place_of(from)..] {
+            if collect_aborted(disk, segment.aborted(), from, upper, &mut found)? {
+                break;
+            }
+        }
+        found.sort_by_key(|aborted| (aborted.first_offset, aborted.last_offset));
+        Ok(found)
     }
 }
 
@@ -49,6 +62,9 @@ struct Range {
     upper_bound: i64,
     min_one_batch: bool,
 }
+
+/// Whole batches and the aborted transactions that they may be of.
+pub type Committed = (LogSlice, Vec<AbortedTransaction>);
 
 /// Whole batches of a log.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +98,14 @@ impl LogSlice {
         let mut bytes = vec![0; len];
         slice.file.read_exact_at(&mut bytes, slice.offset)?;
         Ok(bytes.into())
+    }
+}
+
+/// None where the disk would have had to be waited for.
+fn or_none<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match read {
+        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        read => read.map(Some),
     }
 }
 
@@ -142,10 +166,52 @@ impl LogReader {
         min_one_batch: bool,
     ) -> Result<Option<LogSlice>, ReadError> {
         let range = Range { offset, max_bytes, upper_bound, min_one_batch };
-        match self.with_view(|view| self.read_view(view, Disk::Never, range)) {
-            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            read => read.map(Some),
-        }
+        or_none(self.with_view(|view| self.read_view(view, Disk::Never, range)))
+    }
+
+    /// As [`LogReader::read`] up to the last stable offset, with the aborted transactions that the
+    /// batches may be of: those that overlap the range from `offset` to the end of the slice, by
+    /// first offset. One may have begun before `offset`; where nothing is read there are none.
+    ///
+    /// # Errors
+    /// As [`LogReader::read`].
+    pub fn read_committed(
+        &self,
+        offset: i64,
+        max_bytes: u64,
+        last_stable_offset: i64,
+        min_one_batch: bool,
+    ) -> Result<Committed, ReadError> {
+        let range = Range { offset, max_bytes, upper_bound: last_stable_offset, min_one_batch };
+        self.with_view(|view| self.read_view_committed(view, Disk::Wait, range))
+    }
+
+    /// As [`LogReader::read_committed`] where all that it has to look at is in memory; `None` where
+    /// the disk would have to be waited for. For event loops.
+    ///
+    /// # Errors
+    /// As [`LogReader::read`].
+    pub fn try_read_committed(
+        &self,
+        offset: i64,
+        max_bytes: u64,
+        last_stable_offset: i64,
+        min_one_batch: bool,
+    ) -> Result<Option<Committed>, ReadError> {
+        let range = Range { offset, max_bytes, upper_bound: last_stable_offset, min_one_batch };
+        or_none(self.with_view(|view| self.read_view_committed(view, Disk::Never, range)))
+    }
+
+    /// Aborted transactions that overlap the offsets from `from` to before `upper`, by first offset.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn aborted_transactions(
+        &self,
+        from: i64,
+        upper: i64,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        self.with_view(|view| Ok(view.aborted(Disk::Wait, from, upper)?))
     }
 
     /// Reads from the segments of one moment; again where retention or the cleaner removed a file
@@ -166,6 +232,32 @@ impl LogReader {
     }
 
     fn read_view(&self, view: &View, disk: Disk, range: Range) -> Result<LogSlice, ReadError> {
+        let found = self.find(view, disk, range)?;
+        Self::slice(disk, range.offset, found)
+    }
+
+    /// Both of one moment: compaction drops a transaction from the index with its last batch.
+    fn read_view_committed(
+        &self,
+        view: &View,
+        disk: Disk,
+        range: Range,
+    ) -> Result<Committed, ReadError> {
+        let found = self.find(view, disk, range)?;
+        let aborted = match &found {
+            Some((_, found)) => view.aborted(disk, range.offset, found.end_offset)?,
+            None => Vec::new(),
+        };
+        Ok((Self::slice(disk, range.offset, found)?, aborted))
+    }
+
+    /// The bytes that a read is to answer, and their segment.
+    fn find<'a>(
+        &self,
+        view: &'a View,
+        disk: Disk,
+        range: Range,
+    ) -> Result<Option<(&'a Segment, Slice)>, ReadError> {
         let Range { offset, max_bytes, upper_bound, min_one_batch } = range;
         let log_start_offset = self.log_start_offset();
         let log_end_offset = self.log_end_offset();
@@ -173,23 +265,30 @@ impl LogReader {
             return Err(ReadError::OffsetOutOfRange { offset, log_start_offset, log_end_offset });
         }
         let upper_bound = upper_bound.min(log_end_offset);
-        let nothing = LogSlice { file: None, base_offset: offset };
         if offset >= upper_bound {
-            return Ok(nothing);
+            return Ok(None);
         }
         for segment in &view.segments[view.place_of(offset)..] {
             let found = segment.slice(disk, offset, max_bytes, upper_bound, min_one_batch)?;
             let Some(found) = found else {
                 continue;
             };
-            if found.start == found.end {
-                return Ok(nothing);
-            }
-            let file = Arc::new(segment.file.pin_as(disk)?) as Arc<dyn File>;
-            let file = FileSlice { file, offset: found.start, len: found.end - found.start };
-            return Ok(LogSlice { file: Some(file), base_offset: found.base_offset });
+            return Ok((found.start < found.end).then_some((&**segment, found)));
         }
-        Ok(nothing)
+        Ok(None)
+    }
+
+    fn slice(
+        disk: Disk,
+        offset: i64,
+        found: Option<(&Segment, Slice)>,
+    ) -> Result<LogSlice, ReadError> {
+        let Some((segment, found)) = found else {
+            return Ok(LogSlice { file: None, base_offset: offset });
+        };
+        let file = Arc::new(segment.file.pin_as(disk)?) as Arc<dyn File>;
+        let file = FileSlice { file, offset: found.start, len: found.end - found.start };
+        Ok(LogSlice { file: Some(file), base_offset: found.base_offset })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Opening a log: what is trusted, what is read and checked, what is cut. The steps are those of
 //! `docs/format.md`.
 
+mod aborted;
 mod found;
 mod producers;
 mod scan;
@@ -18,19 +19,23 @@ use crate::checkpoint::{decode_epochs, invalid, read_file, read_text};
 use crate::epochs::EpochCache;
 use crate::error::OpenError;
 use crate::files::{Place, SegmentFile};
-use crate::index::{Entry, OffsetEntry, TimeEntry};
-use crate::log::{Active, Drain, Log, OpenLog, SyncState};
+use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
+use crate::log::{Active, Drain, Log, OpenLog, SyncState, is_full};
 use crate::names::{
     INDEX_SUFFIX, LEADER_EPOCHS, LOG_SUFFIX, PARTITION_METADATA, SNAPSHOT_SUFFIX,
     TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
 };
 use crate::producers::ProducerState;
 use crate::reader::{Shared, View};
-use crate::segment::{HeaderScan, Indexer, Indexes, Segment, index_len};
+use crate::segment::{
+    HeaderScan, IndexLens, Indexer, Indexes, Segment, aborted_in_file, index_len,
+};
+use crate::transactions::{AbortedTransaction, marker_at};
 
 pub(crate) use found::read_topic_id;
 pub(crate) use producers::load_producers;
 
+use aborted::{Aborted, Sources, restore_file};
 use found::{Found, write_topic_id};
 use producers::{apply_segments, load_snapshot};
 use scan::{BatchScan, Scanned};
@@ -105,9 +110,10 @@ fn create(open: OpenLog, place: Place, dir_is_new: bool) -> io::Result<(Log, Rec
     let state = State {
         indexes: Indexes::in_memory(&[], &[]),
         indexer,
+        aborted: Vec::new(),
         handle,
         size: 0,
-        written: (0, 0),
+        written: IndexLens::default(),
         first_timestamp: None,
     };
     let active = state.into_active(&place, start, open.now_ms);
@@ -139,9 +145,11 @@ fn create(open: OpenLog, place: Place, dir_is_new: bool) -> io::Result<(Log, Rec
 struct State {
     indexes: Indexes,
     indexer: Indexer,
+    /// Transactions whose abort marker lies here.
+    aborted: Vec<AbortedTransaction>,
     handle: Arc<dyn File>,
     size: u64,
-    written: (usize, usize),
+    written: IndexLens,
     first_timestamp: Option<i64>,
 }
 
@@ -150,7 +158,9 @@ impl State {
         let base_offset = self.indexer.base_offset;
         let handle = Arc::clone(&self.handle);
         let file = Arc::new(SegmentFile::opened(place, base_offset, LOG_SUFFIX, handle));
-        let segment = Segment::active(file, self.indexes, &self.indexer, self.size, end_offset);
+        let aborted = Index::in_memory(&self.aborted);
+        let segment =
+            Segment::active(file, self.indexes, aborted, &self.indexer, self.size, end_offset);
         Active {
             segment: Arc::new(segment),
             handle: self.handle,
@@ -268,13 +278,43 @@ impl Recovery {
             let offsets = self.len(base, INDEX_SUFFIX)?.and_then(index_len::<OffsetEntry>);
             let times = self.len(base, TIME_INDEX_SUFFIX)?.and_then(index_len::<TimeEntry>);
             // Without one of them, none is used; they are rebuilt when first needed.
-            let lens = offsets.zip(times).unwrap_or((0, 0));
+            let lacks_an_index = offsets.is_none() || times.is_none();
+            let (offsets, times) = offsets.zip(times).unwrap_or((0, 0));
+            let lens = IndexLens { offsets, times, aborted: 0 };
             let interval = self.open.config.index_interval_bytes;
-            let segment = Segment::sealed(&self.place, base, interval, log, end, lens);
-            self.trusted.push(Arc::new(segment));
+            let segment =
+                |aborted| Segment::sealed(&self.place, base, interval, log, end, lens, aborted);
+            let aborted =
+                self.aborted_below(end, lacks_an_index, &segment(Index::in_memory(&[])))?;
+            let index = match aborted.is_rebuilt {
+                true => Index::in_memory(&aborted.entries),
+                false => aborted_in_file(&self.place, base, aborted.entries.len()),
+            };
+            let segment = Arc::new(segment(index));
+            if aborted.is_rebuilt {
+                match restore_file(&self.place, base, &aborted.entries, true) {
+                    // It stays damaged, and is rebuilt again.
+                    Err(error) if is_full(&error) => {}
+                    other => drop(other?),
+                }
+            }
+            self.trusted.push(segment);
         }
         self.next_offset = self.bases[first_read];
         Ok(first_read)
+    }
+
+    /// The aborted transactions with markers in `segment` below `limit`, which is not past the
+    /// recovery point.
+    fn aborted_below(
+        &self,
+        limit: i64,
+        lacks_an_index: bool,
+        segment: &Segment,
+    ) -> io::Result<Aborted> {
+        let (place, before) = (&self.place, &self.trusted);
+        let snapshots = &self.snapshots;
+        Sources { place, before, snapshots, segment, limit, lacks_an_index }.load()
     }
 
     fn len(&self, base: i64, suffix: &str) -> io::Result<Option<u64>> {
@@ -371,10 +411,16 @@ impl Recovery {
             state.first_timestamp.get_or_insert(header.max_timestamp);
             assign(&mut self.epochs, &header);
             if header.has_producer_id() && header.base_offset >= self.producers_from {
-                self.producers.apply(&header, self.open.now_ms);
+                let read = |bytes: &mut [u8], at| state.handle.read_exact_at(bytes, at);
+                let marker = marker_at(&header, position, read)?;
+                let ended = self.producers.apply(&header, marker, self.open.now_ms);
+                let aborted = ended.filter(|ended| ended.is_aborted);
+                state.aborted.extend(aborted.map(|ended| ended.entry));
             }
             self.next_offset = header.next_offset();
         };
+        // What is known from the file may be of batches that are gone.
+        state.aborted.retain(|entry| entry.last_offset < self.next_offset);
         state.size = scan.position();
         self.report.scanned_bytes += scan.checked_bytes();
         if self.open.dir.distrusts_page_cache() {
@@ -396,20 +442,40 @@ impl Recovery {
         let mut state = State {
             indexes: Indexes::in_memory(&[], &[]),
             indexer: Indexer::new(base, interval),
+            aborted: Vec::new(),
             handle,
             size: 0,
-            written: (0, 0),
+            written: IndexLens::default(),
             first_timestamp: None,
         };
         // Without epochs or producers as of the recovery point, all headers are read.
         let known = !self.report.epochs_rebuilt && self.producers_from == self.recovery_point;
-        if base >= self.recovery_point || !known {
-            return Ok(state);
+        if known && base < self.recovery_point {
+            self.resume(&mut state)?;
         }
+        if base < self.producers_from {
+            let end = state.handle.len()?;
+            let handle = Arc::clone(&state.handle);
+            let file = Arc::new(SegmentFile::opened(&self.place, base, LOG_SUFFIX, handle));
+            let offsets = state.indexes.offsets.read(0, state.indexes.offsets.len())?;
+            let (indexes, none) = (Indexes::in_memory(&offsets, &[]), Index::in_memory(&[]));
+            let segment = Segment::active(file, indexes, none, &state.indexer, end, i64::MAX);
+            let lacks_an_index = self.len(base, INDEX_SUFFIX)?.is_none()
+                || self.len(base, TIME_INDEX_SUFFIX)?.is_none();
+            let aborted = self.aborted_below(self.producers_from, lacks_an_index, &segment)?;
+            state.aborted = aborted.entries;
+        }
+        Ok(state)
+    }
+
+    /// Takes the part of a segment's indexes that lies below the recovery point from their files, if
+    /// those are sound: reading begins at the last entry.
+    fn resume(&self, state: &mut State) -> io::Result<()> {
+        let (base, interval) = (state.indexer.base_offset, state.indexer.interval_bytes);
         let Some((offsets, times)) = self.load_indexes(base, &state.handle)? else {
-            return Ok(state);
+            return Ok(());
         };
-        state.written = (offsets.len(), times.len());
+        state.written = IndexLens { offsets: offsets.len(), times: times.len(), aborted: 0 };
         state.indexes = Indexes::in_memory(&offsets, &times);
         state.indexer = Indexer::resume(base, interval, &state.indexes)?;
         state.size = state.indexer.last_position;
@@ -420,7 +486,7 @@ impl Recovery {
             let first = HeaderScan::new(&file, 0, end).next().ok().flatten();
             state.first_timestamp = first.map(|(_, header)| header.max_timestamp);
         }
-        Ok(state)
+        Ok(())
     }
 
     /// The index entries below the recovery point; `None` where they are not those of this file.
@@ -496,6 +562,7 @@ impl Recovery {
             self.open.dir.set_recovery_point(&self.open.partition, self.recovery_point);
             self.open.dir.write_recovery_points()?;
         }
+        self.restore_aborted()?;
         let past = self.next_offset > self.recovery_point;
         // A process that was killed may have cut the log and not synced that.
         let killed = self.open.dir.found().clean_marker.is_none();
@@ -507,6 +574,16 @@ impl Recovery {
         if past || killed || self.names_changed {
             self.place.files.sync_dir(&self.place.dir)?;
             self.open.dir.sync_names()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the indexes of aborted transactions of what was read those of its markers, for good.
+    fn restore_aborted(&mut self) -> io::Result<()> {
+        let write_all = self.open.dir.distrusts_page_cache();
+        for (state, _) in &mut self.read {
+            let base = state.indexer.base_offset;
+            state.written.aborted = restore_file(&self.place, base, &state.aborted, write_all)?;
         }
         Ok(())
     }

@@ -4,11 +4,12 @@ use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use klamm_protocol::records::{BatchHeader, HEADER_LEN, NO_TIMESTAMP};
+use klamm_protocol::records::{BatchHeader, EndTxnMarker, HEADER_LEN, NO_TIMESTAMP};
 
 use crate::files::{Disk, Place, SegmentFile};
 use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
-use crate::names::{INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX};
+use crate::names::{INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX};
+use crate::transactions::{AbortedTransaction, marker_at};
 
 /// Bytes that a scan of headers reads at once.
 const SCAN_BYTES: usize = 4096;
@@ -18,6 +19,14 @@ const SCAN_BYTES: usize = 4096;
 pub(crate) struct TimestampOffset {
     pub(crate) timestamp: i64,
     pub(crate) offset: i64,
+}
+
+/// Numbers of entries in the files of a segment's indexes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IndexLens {
+    pub(crate) offsets: usize,
+    pub(crate) times: usize,
+    pub(crate) aborted: usize,
 }
 
 pub(crate) struct Indexes {
@@ -30,11 +39,23 @@ impl Indexes {
         Indexes { offsets: Index::in_memory(offsets), times: Index::in_memory(times) }
     }
 
-    pub(crate) fn in_files(place: &Place, base_offset: i64, lens: (usize, usize)) -> Indexes {
+    pub(crate) fn in_files(place: &Place, base_offset: i64, lens: IndexLens) -> Indexes {
         let offsets = SegmentFile::lazy(place, base_offset, INDEX_SUFFIX);
         let times = SegmentFile::lazy(place, base_offset, TIME_INDEX_SUFFIX);
-        Indexes { offsets: Index::in_file(offsets, lens.0), times: Index::in_file(times, lens.1) }
+        Indexes {
+            offsets: Index::in_file(offsets, lens.offsets),
+            times: Index::in_file(times, lens.times),
+        }
     }
+}
+
+/// The aborted transactions of a segment whose file has `len` entries; a file without any is none.
+pub(crate) fn aborted_in_file(
+    place: &Place,
+    base_offset: i64,
+    len: usize,
+) -> Index<AbortedTransaction> {
+    Index::in_file(SegmentFile::lazy(place, base_offset, TXN_INDEX_SUFFIX), len)
 }
 
 /// Decides which batches of a segment get index entries, as they come; the same for appending and
@@ -127,6 +148,8 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<SegmentFile>,
     interval_bytes: u32,
     indexes: Arc<Indexes>,
+    /// Transactions whose abort marker lies here; right since the log was opened.
+    aborted: Arc<Index<AbortedTransaction>>,
     /// Takes the place of `indexes` where those turned out to be missing or wrong.
     rebuilt: OnceLock<Indexes>,
     checked: OnceLock<()>,
@@ -141,6 +164,7 @@ impl Segment {
     pub(crate) fn active(
         file: Arc<SegmentFile>,
         indexes: Indexes,
+        aborted: Index<AbortedTransaction>,
         indexer: &Indexer,
         size: u64,
         end_offset: i64,
@@ -150,6 +174,7 @@ impl Segment {
             file,
             interval_bytes: indexer.interval_bytes,
             indexes: Arc::new(indexes),
+            aborted: Arc::new(aborted),
             rebuilt: OnceLock::new(),
             checked: OnceLock::from(()),
             size: AtomicU64::new(size),
@@ -166,13 +191,15 @@ impl Segment {
         interval_bytes: u32,
         size: u64,
         end_offset: i64,
-        index_lens: (usize, usize),
+        index_lens: IndexLens,
+        aborted: Index<AbortedTransaction>,
     ) -> Segment {
         Segment {
             base_offset,
             file: Arc::new(SegmentFile::lazy(place, base_offset, LOG_SUFFIX)),
             interval_bytes,
             indexes: Arc::new(Indexes::in_files(place, base_offset, index_lens)),
+            aborted: Arc::new(aborted),
             rebuilt: OnceLock::new(),
             checked: OnceLock::new(),
             size: AtomicU64::new(size),
@@ -184,13 +211,14 @@ impl Segment {
 
     /// This segment, complete and durable, with its indexes in their files.
     pub(crate) fn with_index_files(&self, place: &Place) -> Segment {
-        let lens = (self.indexes.offsets.len(), self.indexes.times.len());
+        let lens = self.index_lens();
         self.file.hand_over();
         Segment {
             base_offset: self.base_offset,
             file: Arc::clone(&self.file),
             interval_bytes: self.interval_bytes,
             indexes: Arc::new(Indexes::in_files(place, self.base_offset, lens)),
+            aborted: Arc::new(aborted_in_file(place, self.base_offset, lens.aborted)),
             rebuilt: OnceLock::new(),
             checked: OnceLock::new(),
             size: AtomicU64::new(self.size()),
@@ -209,6 +237,7 @@ impl Segment {
             file: Arc::new(self.file.reincarnate()),
             interval_bytes: self.interval_bytes,
             indexes: Arc::clone(&self.indexes),
+            aborted: Arc::clone(&self.aborted),
             rebuilt: OnceLock::new(),
             checked: self.checked.clone(),
             size: AtomicU64::new(self.size()),
@@ -222,7 +251,8 @@ impl Segment {
     pub(crate) fn keep_open(&self) -> io::Result<()> {
         self.file.keep_open()?;
         self.indexes.offsets.keep_open()?;
-        self.indexes.times.keep_open()
+        self.indexes.times.keep_open()?;
+        self.aborted.keep_open()
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -245,6 +275,17 @@ impl Segment {
     /// The indexes as they were given.
     pub(crate) fn own_indexes(&self) -> &Indexes {
         &self.indexes
+    }
+
+    /// Transactions whose abort marker lies in the segment, in the order of the markers.
+    pub(crate) fn aborted(&self) -> &Index<AbortedTransaction> {
+        &self.aborted
+    }
+
+    /// How many entries its indexes have.
+    pub(crate) fn index_lens(&self) -> IndexLens {
+        let Indexes { offsets, times } = &*self.indexes;
+        IndexLens { offsets: offsets.len(), times: times.len(), aborted: self.aborted.len() }
     }
 
     /// The indexes, after a look at whether they are those of this file; rebuilt where not.
@@ -386,21 +427,25 @@ impl Segment {
             return Ok(None);
         };
         let first_end = start + first.size() as u64;
-        let mut slice = Slice { start, end: start, base_offset: first.base_offset };
+        let base_offset = first.base_offset;
+        let mut slice = Slice { start, end: start, base_offset, end_offset: base_offset };
         if first.last_offset() >= upper_bound || (first.size() as u64 > max_bytes && !min_one) {
             return Ok(Some(slice));
         }
         slice.end = first_end;
+        slice.end_offset = first.next_offset();
         let limit = start.saturating_add(max_bytes);
         // Published in the other order: all bytes below this size are of records below this end.
         let size = self.size();
         let end_offset = self.end_offset();
         if upper_bound >= end_offset && limit >= size {
             slice.end = size;
+            slice.end_offset = end_offset;
             return Ok(Some(slice));
         }
-        let resume = self.resume_at(disk, first_end, limit, upper_bound)?;
+        let (resume, resume_offset) = self.resume_at(disk, first_end, limit, upper_bound)?;
         slice.end = resume;
+        slice.end_offset = slice.end_offset.max(resume_offset);
         let mut scan = HeaderScan::new(&self.file, resume, size).with(disk);
         while let Some((position, header)) = scan.next()? {
             let end = position + header.size() as u64;
@@ -408,18 +453,30 @@ impl Segment {
                 break;
             }
             slice.end = end;
+            slice.end_offset = header.next_offset();
         }
         Ok(Some(slice))
     }
 
     /// Where the search for the end of a range goes on: a batch start at or after `from` that is
-    /// still within both bounds.
-    fn resume_at(&self, disk: Disk, from: u64, limit: u64, upper_bound: i64) -> io::Result<u64> {
+    /// still within both bounds, and an offset that nothing before it reaches.
+    fn resume_at(
+        &self,
+        disk: Disk,
+        from: u64,
+        limit: u64,
+        upper_bound: i64,
+    ) -> io::Result<(u64, i64)> {
         let relative = upper_bound.saturating_sub(self.base_offset);
         let found = self.indexes_as(disk)?.offsets.last_where(disk, |entry| {
             u64::from(entry.position) <= limit && i64::from(entry.offset) < relative
         })?;
-        Ok(found.map_or(from, |entry| from.max(u64::from(entry.position))))
+        Ok(match found {
+            Some(entry) if u64::from(entry.position) > from => {
+                (u64::from(entry.position), self.base_offset + i64::from(entry.offset))
+            }
+            _ => (from, self.base_offset),
+        })
     }
 
     /// Where a search for `timestamp` begins.
@@ -446,6 +503,8 @@ pub(crate) struct Slice {
     pub(crate) end: u64,
     /// Of the first batch.
     pub(crate) base_offset: i64,
+    /// No record of these bytes is at or past it.
+    pub(crate) end_offset: i64,
 }
 
 /// Reads the headers of the batches in a file, one after the other.
@@ -486,6 +545,15 @@ impl HeaderScan<'_> {
             return Err(self.damaged("a batch goes on past the end of the segment"));
         }
         Ok(Some((position, header)))
+    }
+
+    /// What a batch that the scan has found says, if it is a marker.
+    pub(crate) fn marker(
+        &self,
+        position: u64,
+        header: &BatchHeader,
+    ) -> io::Result<Option<EndTxnMarker>> {
+        marker_at(header, position, |bytes, at| self.file.read_exact_at(bytes, at))
     }
 
     fn header_bytes(&mut self) -> io::Result<&[u8]> {

@@ -4,6 +4,7 @@
 //! What opening a log repairs without a loss is no damage: an index that is missing or lacks
 //! entries, files that an unfinished deletion left.
 
+mod aborted;
 mod entries;
 mod partition;
 mod state;

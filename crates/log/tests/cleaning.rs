@@ -6,6 +6,7 @@ mod fixture;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use fixture::transactions::{abort, coordinate, data, indexed};
 use fixture::{Fixture, NOW_MS, checkpoint};
 use klamm_log::{
     CleaningError, KeyHashing, LeaderAppend, Log, LogLock, OffsetMapLimits, Origin, Stats,
@@ -312,6 +313,65 @@ fn a_marker_is_not_matched_by_its_key_and_goes_after_its_transaction_and_its_hor
         log = clean_at(log, NOW_MS + pass * DAY_MS + pass, LIMITS).0;
         assert_eq!(markers(&log), left, "pass {pass}");
     }
+}
+
+#[test]
+fn an_aborted_transaction_is_in_the_index_until_no_batch_of_it_was_left_for_a_pass_to_see() {
+    let fixture = fixture();
+    let mut log = fixture.log();
+    let has_index = || fixture.names().iter().any(|name| name.ends_with(".txnindex"));
+    put(&mut log, "a", Some("1"));
+    coordinate(&mut log, &data(5, "a", "void")).expect("appended");
+    roll(&mut log);
+    abort(&mut log, 5);
+    // Not the aborted batch is its producer's last one, which would stay.
+    let mut last = keyed(&[("a", Some("2"))]);
+    last.set_producer(ProducerFields { producer_id: 5, producer_epoch: 0, base_sequence: 1 });
+    append(&mut log, &last, Origin::Client);
+    roll(&mut log);
+    let before = indexed(&log.reader());
+    assert_eq!(before.len(), 1);
+    // Who reads the old batches still needs it.
+    let (mut log, _) = clean(log);
+    assert_eq!(found(&log), [some(4, "a", "2")]);
+    assert_eq!((indexed(&log.reader()), has_index()), (before.clone(), true));
+    put(&mut log, "b", Some("1"));
+    roll(&mut log);
+    Fixture::close(log);
+    let log = fixture.log();
+    assert_eq!(indexed(&log.reader()), before);
+    let (log, _) = clean(log);
+    assert_eq!((indexed(&log.reader()), has_index()), (Vec::new(), false));
+    assert_eq!(batches(&log).iter().filter(|batch| batch.is_control()).count(), 1);
+}
+
+#[test]
+fn a_transaction_that_was_aborted_behind_the_cleaned_segments_replaces_nothing_in_them() {
+    // Hazard 68: its end decides, though it lies in a segment that is not cleaned.
+    let fixture = fixture();
+    let mut log = fixture.log();
+    put(&mut log, "a", Some("1"));
+    coordinate(&mut log, &data(5, "a", "void")).expect("appended");
+    roll(&mut log);
+    abort(&mut log, 5);
+    let aborted = indexed(&log.reader());
+    let (log, _) = clean(log);
+    assert_eq!(found(&log), [some(0, "a", "1")]);
+    assert_eq!(indexed(&log.reader()), aborted);
+}
+
+#[test]
+fn nothing_is_cleaned_past_a_transaction_whose_marker_is_not_replicated() {
+    // Hazard 68.
+    let fixture = fixture();
+    let mut log = fixture.log();
+    put(&mut log, "a", Some("1"));
+    coordinate(&mut log, &data(5, "a", "void")).expect("appended");
+    roll(&mut log);
+    let marker = abort(&mut log, 5);
+    roll(&mut log);
+    assert!(log.begin_cleaning(NOW_MS, marker).expect("readable").is_none());
+    assert!(log.begin_cleaning(NOW_MS, marker + 1).expect("readable").is_some());
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use klamm_env::Env;
 use klamm_log::{
-    EpochEntry, Log, LogConfig, LogDir, LogReader, OpenLog, ProducerEntry, RecoveryReport,
-    TopicPartition, uuid_from_base64, verify,
+    AbortedTransaction, EpochEntry, Log, LogConfig, LogDir, LogReader, OpenLog, ProducerEntry,
+    RecoveryReport, TopicPartition, uuid_from_base64, verify,
 };
 use klamm_protocol::compression::Compression;
 use klamm_protocol::records::{Batch, split};
@@ -15,8 +15,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 const NOW_MS: i64 = 1_700_000_000_000;
-/// Right after Apache Kafka wrote its fixture: producers have not expired.
+/// Right after Apache Kafka wrote its fixtures: producers have not expired.
 const KAFKA_NOW_MS: i64 = 1_795_589_700_000;
+const KAFKA_TRANSACTIONS_NOW_MS: i64 = 1_795_594_530_000;
 
 /// A copy of the fixture `name`: opening a log writes to it.
 fn copy_of(name: &str) -> TempDir {
@@ -173,4 +174,69 @@ fn what_apache_kafka_wrote_is_read_to_the_last_record() {
     assert_eq!(last, [(0, 1, 1), (1, 1, 3), (2, 1, 5), (1000, 1, 7), (1001, 1, 9)]);
     let found = log.reader().max_timestamp().expect("readable").expect("there");
     assert_eq!((found.offset, found.timestamp), (9, 1_795_589_695_907));
+}
+
+/// `transaction.version` 2: five transactions of four producers, a batch outside of any, two segments.
+/// One transaction was aborted in the segment after that of its records, one was never ended.
+#[test]
+fn transactions_that_apache_kafka_wrote_are_aborted_committed_and_open_as_there() {
+    let names = ["00000000000000000000.txnindex", "00000000000000000009.txnindex"];
+    let all = || {
+        let dir = copy_of("v1/kafka-transactions");
+        let files = names.map(|name| dir.path().join("payments-0").join(name));
+        let kafkas = files.clone().map(|file| std::fs::read(file).expect("there"));
+        (dir, files, kafkas)
+    };
+    let open = |dir: &TempDir| {
+        let topic_id = uuid_from_base64("M5h6ugvyTpGOoNeMC3TUpw").expect("an id");
+        let partition = TopicPartition::new("payments", 0);
+        open(dir.path(), partition, topic_id, KAFKA_TRANSACTIONS_NOW_MS)
+    };
+    let (dir, files, kafkas) = all();
+    assert_sound(dir.path());
+    let (mut log, report) = open(&dir);
+    assert_eq!((report.recovery_point, report.scanned_bytes, report.cut_bytes), (15, 0, 0));
+    let entry = |producer_id, [first_offset, last_offset, last_stable_offset]: [i64; 3]| {
+        AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset }
+    };
+    let aborted = [entry(1, [2, 5, 6]), entry(2, [6, 10, 11]), entry(1, [7, 8, 6])];
+    let (slice, found) = log.reader().read_committed(0, 1 << 20, 13, true).expect("readable");
+    assert_eq!((slice.base_offset, &found[..]), (0, &aborted[..]));
+    assert_eq!((log.first_unstable_offset(), log.last_stable_offset(15)), (Some(13), 13));
+
+    let batches = batches(&log.reader());
+    let data: Vec<Batch> = batches.into_iter().filter(|batch| !batch.is_control()).collect();
+    let is_aborted = |batch: &Batch| {
+        aborted.iter().any(|aborted| {
+            let offsets = aborted.first_offset..aborted.last_offset;
+            aborted.producer_id == batch.producer_id && offsets.contains(&batch.base_offset)
+        })
+    };
+    let (gone, kept): (Vec<_>, Vec<_>) = data.into_iter().partition(is_aborted);
+    let values = |batches: &[Batch]| -> Vec<String> {
+        records(batches).into_iter().map(|(_, _, _, value)| value).collect()
+    };
+    assert_eq!(values(&gone), ["aborted-1", "aborted-2", "long-1", "aborted-3"]);
+    let expected = ["committed-1", "committed-2", "plain-1", "committed-3", "open-1", "plain-2"];
+    assert_eq!(values(&kept), expected);
+    drop(log);
+
+    // What is built anew from the markers is what Kafka wrote, to the byte.
+    for with_recovery_point in [true, false] {
+        let (dir, files, _) = all();
+        for file in &files {
+            std::fs::remove_file(file).expect("there");
+            std::fs::remove_file(file.with_extension("timeindex")).expect("there");
+        }
+        if !with_recovery_point {
+            let path = dir.path().join("recovery-point-offset-checkpoint");
+            std::fs::remove_file(path).expect("there");
+        }
+        let (mut log, _) = open(&dir);
+        assert_eq!(log.last_stable_offset(15), 13);
+        let rebuilt = files.map(|file| std::fs::read(file).expect("there"));
+        assert_eq!(rebuilt, kafkas);
+    }
+    let unchanged = files.map(|file| std::fs::read(file).expect("there"));
+    assert_eq!(unchanged, kafkas);
 }

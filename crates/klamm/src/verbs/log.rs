@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use klamm_env::Env;
-use klamm_log::{DumpOptions, Found, ProducerEntry, Verified, dump_file, dumpable_files, verify};
+use klamm_log::{
+    AbortedTransaction, DumpOptions, Found, ProducerEntry, Verified, dump_file, dumpable_files,
+    verify,
+};
 use klamm_protocol::compression::BATCH_DECOMPRESSED_BYTES_MAX;
 use klamm_protocol::records::{BatchHeader, Record, TimestampType};
 use serde_json::{Value, json};
@@ -150,6 +153,7 @@ fn to_text(found: &Found) -> Vec<u8> {
         Found::Record(record) => return record_text(record),
         Found::Offset { offset, position } => format!("offset {offset} at {position}"),
         Found::Timestamp { timestamp, offset } => format!("timestamp {timestamp} offset {offset}"),
+        Found::Aborted(aborted) => aborted_text(aborted),
         Found::Producer(producer) => producer_text(producer),
         Found::Epoch(epoch) => format!("epoch {} from offset {}", epoch.epoch, epoch.start_offset),
         Found::Damage { position, reason } => format!("DAMAGED at {position}: {reason}"),
@@ -208,6 +212,14 @@ fn record_text(record: &Record) -> Vec<u8> {
     text.into_bytes()
 }
 
+fn aborted_text(aborted: &AbortedTransaction) -> String {
+    let AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset } = aborted;
+    format!(
+        "producer {producer_id} aborted from {first_offset} to {last_offset}, stable up to \
+         {last_stable_offset}"
+    )
+}
+
 fn producer_text(producer: &ProducerEntry) -> String {
     let ProducerEntry { producer_id, producer_epoch, .. } = producer;
     let mut text = format!("producer {producer_id} epoch {producer_epoch}");
@@ -232,6 +244,7 @@ fn to_json(found: &Found) -> Value {
         Found::Timestamp { timestamp, offset } => {
             json!({ "kind": "timestamp", "timestamp": timestamp, "offset": offset })
         }
+        Found::Aborted(aborted) => aborted_json(aborted),
         Found::Producer(producer) => producer_json(producer),
         Found::Epoch(epoch) => {
             json!({ "kind": "epoch", "epoch": epoch.epoch, "start_offset": epoch.start_offset })
@@ -261,6 +274,16 @@ fn batch_json(position: u64, header: &BatchHeader) -> Value {
         "transactional": header.is_transactional(),
         "control": header.is_control(),
         "crc": header.crc,
+    })
+}
+
+fn aborted_json(aborted: &AbortedTransaction) -> Value {
+    json!({
+        "kind": "aborted",
+        "producer_id": aborted.producer_id,
+        "first_offset": aborted.first_offset,
+        "last_offset": aborted.last_offset,
+        "last_stable_offset": aborted.last_stable_offset,
     })
 }
 

@@ -20,6 +20,7 @@ use crate::error::Offline;
 use crate::files::Place;
 use crate::index::{Entry, OffsetEntry};
 use crate::segment::Segment;
+use crate::transactions::AbortedTransaction;
 
 /// Told how many bytes were read or written; may wait (`log.cleaner.io.max.bytes.per.second`), and
 /// ends the pass by answering false.
@@ -60,6 +61,8 @@ pub struct Cleaning {
     /// The end of what the map knows.
     pub(super) map_end: i64,
     pub(super) segments: Vec<Arc<Segment>>,
+    /// Transactions that began in them, with markers behind them.
+    pub(super) aborted_later: Vec<AbortedTransaction>,
     /// The first segment that was not rewritten yet.
     pub(super) next: usize,
     pub(super) last_batches: HashMap<i64, LastBatch>,
@@ -82,7 +85,7 @@ impl Cleaning {
     ) -> Result<(), CleaningError> {
         let offsets = u64::try_from(self.map_end - self.first_dirty).unwrap_or(0);
         let mut map = OffsetMap::new(offsets, limits, hashing)?;
-        let mut transactions = Transactions::find(&self.segments)?;
+        let mut transactions = Transactions::of(&self.segments, &self.aborted_later)?;
         let first = self.segments.partition_point(|s| s.end_offset() <= self.first_dirty);
         'segments: for segment in &self.segments[first..] {
             let mut batches = BatchReader::new(&segment.file, segment.size());
@@ -98,7 +101,7 @@ impl Cleaning {
             }
         }
         self.map = Some(map);
-        self.transactions = Some(Transactions::find(&self.segments)?);
+        self.transactions = Some(Transactions::of(&self.segments, &self.aborted_later)?);
         Ok(())
     }
 
@@ -167,7 +170,9 @@ impl Cleaning {
         for segment in &segments {
             let mut batches = BatchReader::new(&segment.file, segment.size());
             while let Some(batch) = batches.next(progress)? {
-                match filter.keep(&batch) {
+                let kept = filter.keep(&batch);
+                output.add_aborted(filter.transactions.take_aborted());
+                match kept {
                     Kept::All => output.add(batch.bytes(), progress)?,
                     Kept::Part(bytes) => {
                         changed = true;

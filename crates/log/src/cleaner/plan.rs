@@ -8,8 +8,10 @@ use klamm_protocol::records::NO_TIMESTAMP;
 
 use super::filter::LastBatch;
 use super::pass::{Cleaning, Stats};
+use crate::files::Disk;
 use crate::log::Log;
 use crate::segment::Segment;
+use crate::transactions::collect_aborted;
 
 /// How much of a log was never cleaned.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,12 +25,6 @@ pub struct Dirt {
 }
 
 impl Log {
-    /// First offset of the oldest open transaction; `None` where none is open.
-    pub fn first_unstable_offset(&self) -> Option<i64> {
-        let entries = self.producers.entries();
-        entries.iter().filter_map(|entry| entry.transaction_first_offset).min()
-    }
-
     /// How dirty the log is, if its topic is compacted; `None` where nothing can be cleaned.
     ///
     /// # Errors
@@ -73,6 +69,14 @@ impl Log {
         if end <= first_dirty {
             return Ok(None);
         }
+        // A transaction of these segments may have been aborted in a later one.
+        let mut aborted_later = Vec::new();
+        let view = self.shared.view.load();
+        for later in &view.segments[view.place_of(end)..] {
+            if collect_aborted(Disk::Wait, later.aborted(), end, end, &mut aborted_later)? {
+                break;
+            }
+        }
         Ok(Some(Cleaning {
             dir: Arc::clone(&self.dir),
             place: self.place.clone(),
@@ -81,6 +85,7 @@ impl Log {
             first_dirty,
             map_end: end,
             segments,
+            aborted_later,
             next: 0,
             last_batches: self.last_batches(),
             now_ms,
@@ -98,12 +103,12 @@ impl Log {
         }
     }
 
-    /// Complete segments below all that may still change or be needed (hazard 68): high watermark,
-    /// open transactions, recovery point, and records younger than `min.compaction.lag.ms`.
+    /// Complete segments below all that may still change or be needed (hazard 68): last stable offset,
+    /// recovery point, and records younger than `min.compaction.lag.ms`.
     fn cleanable(&mut self, now_ms: i64, high_watermark: i64) -> io::Result<Vec<Arc<Segment>>> {
+        let stable = self.last_stable_offset(high_watermark);
         let view = self.shared.view.load();
         let first = view.place_of(self.log_start_offset());
-        let stable = high_watermark.min(self.first_unstable_offset().unwrap_or(i64::MAX));
         let (_, complete) = view.segments[first..].split_last().expect("a view is never empty");
         let mut cleanable = Vec::new();
         for segment in complete {

@@ -10,8 +10,11 @@ use klamm_protocol::records::{Batch, BatchHeader, HEADER_LEN};
 use super::pass::{CleaningError, Progress};
 use crate::files::{Place, SegmentFile};
 use crate::index::{Entry, Index};
-use crate::names::{CLEANED_FILE_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX};
+use crate::names::{
+    CLEANED_FILE_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
+};
 use crate::segment::{Indexer, Indexes, Segment};
+use crate::transactions::AbortedTransaction;
 
 /// Bytes read or gathered for a write at once.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -80,6 +83,7 @@ pub(super) struct Output {
     written: u64,
     indexes: Indexes,
     indexer: Indexer,
+    aborted: Index<AbortedTransaction>,
 }
 
 impl Output {
@@ -93,6 +97,7 @@ impl Output {
             written: 0,
             indexes: Indexes::in_memory(&[], &[]),
             indexer: Indexer::new(base, interval_bytes),
+            aborted: Index::in_memory(&[]),
         })
     }
 
@@ -109,6 +114,11 @@ impl Output {
         self.indexer.add(&self.indexes, &header, self.size());
         self.buffer.extend_from_slice(batch);
         if self.buffer.len() >= BUFFER_BYTES { self.flush(progress) } else { Ok(()) }
+    }
+
+    /// The batch that is looked at is the marker of this transaction, and stays.
+    pub(super) fn add_aborted(&self, aborted: Option<AbortedTransaction>) {
+        aborted.into_iter().for_each(|aborted| self.aborted.push(aborted));
     }
 
     fn flush(&mut self, progress: Progress<'_>) -> Result<(), CleaningError> {
@@ -130,11 +140,14 @@ impl Output {
         self.indexer.add_time(&self.indexes);
         self.write_index(INDEX_SUFFIX, &self.indexes.offsets)?;
         self.write_index(TIME_INDEX_SUFFIX, &self.indexes.times)?;
+        if self.aborted.len() > 0 {
+            self.write_index(TXN_INDEX_SUFFIX, &self.aborted)?;
+        }
         self.place.files.sync_dir(&self.place.dir)?;
         let base = self.indexer.base_offset;
-        let file = SegmentFile::opened(&self.place, base, LOG_SUFFIX, self.file);
-        let indexer = self.indexer;
-        Ok(Segment::active(Arc::new(file), self.indexes, &indexer, self.written, end_offset))
+        let file = Arc::new(SegmentFile::opened(&self.place, base, LOG_SUFFIX, self.file));
+        let (indexes, aborted) = (self.indexes, self.aborted);
+        Ok(Segment::active(file, indexes, aborted, &self.indexer, self.written, end_offset))
     }
 
     fn write_index<E: Entry>(&self, suffix: &str, index: &Index<E>) -> io::Result<()> {

@@ -90,6 +90,14 @@ impl Swap {
             let path = place.segment_path(new.base_offset, suffix);
             place.files.rename(&cleaned_path(place, new.base_offset, suffix), &path)?;
         }
+        let path = place.segment_path(new.base_offset, TXN_INDEX_SUFFIX);
+        match new.aborted().len() {
+            0 => place.remove(&path)?,
+            _ => {
+                let cleaned = cleaned_path(place, new.base_offset, TXN_INDEX_SUFFIX);
+                place.files.rename(&cleaned, &path)?;
+            }
+        }
         rename_swap(place, new.base_offset)
     }
 }
@@ -123,7 +131,8 @@ pub(crate) fn is_part_of_swap(name: &str) -> Option<i64> {
 }
 
 /// Finishes a swap that a crash cut short: the new segment, up to where its batches end, takes the
-/// place of those in `bases`. Its indexes are built anew when they are needed.
+/// place of those in `bases`. Its indexes are built anew when they are needed, that of aborted
+/// transactions when the log is opened.
 pub(crate) fn finish_swap(place: &Place, base: i64, bases: &[i64]) -> io::Result<()> {
     let path = swap_path(place, base);
     let handle = place.files.open(&path, OpenMode::Read)?;
@@ -136,7 +145,7 @@ pub(crate) fn finish_swap(place: &Place, base: i64, bases: &[i64]) -> io::Result
     }
     tracing::info!(path = %path.display(), end, "a swap of cleaned segments is finished");
     remove_others(place, bases.iter().copied().filter(|other| base < *other && *other < end))?;
-    for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+    for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX] {
         place.remove(&place.segment_path(base, suffix))?;
     }
     rename_swap(place, base)

@@ -4,49 +4,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use klamm_protocol::records::{Batch, BatchHeader, ControlKey, ControlType};
+use klamm_protocol::records::{Batch, BatchHeader, ControlType};
 
-use super::rewrite::damaged;
 use crate::segment::Segment;
-
-/// An aborted transaction: its producer and the offset of its marker, by its first offset.
-type Aborted = BTreeMap<i64, (i64, i64)>;
+use crate::transactions::{AbortedTransaction, marker_of};
 
 /// The transactions of the part of a log that is being cleaned.
 pub(super) struct Transactions {
-    /// Those that have not begun yet where the pass is.
-    to_come: Aborted,
-    /// Producers whose aborted transaction is under way, and whether the pass saw a batch of it.
-    aborting: BTreeMap<i64, bool>,
+    /// Aborted ones that have not begun yet where the pass is, by first offset and producer.
+    to_come: BTreeMap<(i64, i64), AbortedTransaction>,
+    /// The aborted transaction of a producer that is under way, and whether the pass saw a batch of
+    /// it.
+    aborting: BTreeMap<i64, (AbortedTransaction, bool)>,
     /// Producers with batches of a transaction that will be committed.
     committing: BTreeSet<i64>,
+    /// The one whose marker was seen last, if batches of it are left.
+    aborted: Option<AbortedTransaction>,
 }
 
 impl Transactions {
-    /// Finds the aborted transactions of `segments`. Only headers and markers are read.
-    pub(super) fn find(segments: &[Arc<Segment>]) -> io::Result<Transactions> {
-        let mut open: BTreeMap<i64, i64> = BTreeMap::new();
-        let mut to_come = Aborted::new();
+    /// The aborted transactions of `segments`, and those whose marker comes behind them.
+    pub(super) fn of(
+        segments: &[Arc<Segment>],
+        later: &[AbortedTransaction],
+    ) -> io::Result<Transactions> {
+        let mut to_come = BTreeMap::new();
+        let mut add = |aborted: AbortedTransaction| {
+            to_come.insert((aborted.first_offset, aborted.producer_id), aborted);
+        };
         for segment in segments {
-            let mut scan = segment.scan(0);
-            while let Some((position, header)) = scan.next()? {
-                if !header.is_transactional() {
-                    continue;
-                }
-                if !header.is_control() {
-                    open.entry(header.producer_id).or_insert(header.base_offset);
-                    continue;
-                }
-                let mut bytes = vec![0; header.size()];
-                segment.file.read_exact_at(&mut bytes, position)?;
-                let control = control_type(&Batch::parse(&bytes.into()).map_err(damaged)?);
-                let Some(first) = open.remove(&header.producer_id) else { continue };
-                if control == Some(ControlType::Abort) {
-                    to_come.insert(first, (header.producer_id, header.last_offset()));
-                }
-            }
+            let index = segment.aborted();
+            index.read(0, index.len())?.into_iter().for_each(&mut add);
         }
-        Ok(Transactions { to_come, aborting: BTreeMap::new(), committing: BTreeSet::new() })
+        later.iter().copied().for_each(add);
+        let (aborting, committing) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Transactions { to_come, aborting, committing, aborted: None })
     }
 
     /// Takes note of a batch, in the order of the log; whether all of it may go: it is part of an
@@ -60,7 +52,7 @@ impl Transactions {
             return false;
         }
         match self.aborting.get_mut(&batch.producer_id) {
-            Some(seen) => {
+            Some((_, seen)) => {
                 *seen = true;
                 true
             }
@@ -71,28 +63,31 @@ impl Transactions {
         }
     }
 
+    /// The transaction that the last batch has aborted, if batches of it are left.
+    pub(super) fn take_aborted(&mut self) -> Option<AbortedTransaction> {
+        self.aborted.take()
+    }
+
     fn on_marker(&mut self, batch: &Batch) -> bool {
         let BatchHeader { producer_id, .. } = **batch;
-        match control_type(batch) {
-            Some(ControlType::Abort) => !self.aborting.remove(&producer_id).unwrap_or(false),
-            Some(ControlType::Commit) => !self.committing.remove(&producer_id),
+        let Some(marker) = marker_of(batch.bytes()) else {
             // What is not known is kept.
-            _ => false,
+            return false;
+        };
+        if marker.control_type == ControlType::Commit {
+            return !self.committing.remove(&producer_id);
         }
+        let ended = self.aborting.remove(&producer_id);
+        self.aborted = ended.filter(|(_, seen)| *seen).map(|(aborted, _)| aborted);
+        self.aborted.is_none()
     }
 
     fn begin_up_to(&mut self, offset: i64) {
         while let Some(entry) = self.to_come.first_entry()
-            && *entry.key() <= offset
+            && entry.key().0 <= offset
         {
-            let (producer_id, _) = entry.remove();
-            self.aborting.entry(producer_id).or_insert(false);
+            let aborted = entry.remove();
+            self.aborting.entry(aborted.producer_id).or_insert((aborted, false));
         }
     }
-}
-
-/// What a control batch says; `None` where it says nothing that is understood.
-fn control_type(batch: &Batch) -> Option<ControlType> {
-    let record = batch.records(batch.bytes().len()).ok()?.next()?.ok()?;
-    ControlKey::decode(&record.key?).ok().map(|key| key.control_type)
 }

@@ -6,17 +6,18 @@ use std::sync::atomic::Ordering;
 
 use klamm_env::files::{File, OpenMode, is_shortage};
 use klamm_protocol::records::{
-    BatchHeader, HEADER_LEN, set_base_offset, set_leader_epoch, set_log_append_time,
+    BatchHeader, EndTxnMarker, HEADER_LEN, set_base_offset, set_leader_epoch, set_log_append_time,
     validate_stored,
 };
 
 use crate::error::AppendError;
 use crate::files::SegmentFile;
-use crate::index::{Entry, OffsetEntry, TimeEntry};
+use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
 use crate::log::{Active, Log, is_full};
-use crate::names::{INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX};
+use crate::names::{INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX};
 use crate::producers::Verdict;
-use crate::segment::{Indexer, Indexes, Segment};
+use crate::segment::{IndexLens, Indexer, Indexes, Segment};
+use crate::transactions::marker_of;
 use crate::validate::{Rules, set_max_timestamp, validate_produced};
 
 /// Who appends; decides what is checked.
@@ -53,6 +54,21 @@ pub struct Appended {
     /// The log held the batch already, at these offsets. It is acknowledged like the first time:
     /// when the log is durable and replicated up to `last_offset` (hazard 81).
     pub duplicate: bool,
+}
+
+/// A checked batch that is about to be written.
+pub(super) struct NewBatch {
+    pub(super) header: BatchHeader,
+    /// What it says, if it is a marker.
+    pub(super) marker: Option<EndTxnMarker>,
+}
+
+impl NewBatch {
+    /// The batch with this header that `bytes` begin with.
+    fn new(header: BatchHeader, bytes: &[u8]) -> NewBatch {
+        let marker = header.is_control().then(|| marker_of(&bytes[..header.size()])).flatten();
+        NewBatch { header, marker }
+    }
 }
 
 impl Log {
@@ -92,7 +108,7 @@ impl Log {
         head.copy_from_slice(given);
         set_base_offset(&mut head, self.next_offset);
         set_leader_epoch(&mut head, leader_epoch);
-        self.write(&[&head, rest], &[header], now_ms)?;
+        self.write(&[&head, rest], &[NewBatch::new(header, batch)], now_ms)?;
         Ok(Appended {
             first_offset: header.base_offset,
             last_offset: header.last_offset(),
@@ -129,7 +145,7 @@ impl Log {
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         self.check_online()?;
-        let mut headers: Vec<BatchHeader> = Vec::new();
+        let mut batches: Vec<NewBatch> = Vec::new();
         let mut rest = records;
         let mut next_offset = self.next_offset;
         let mut epoch = self.latest_epoch().unwrap_or(-1);
@@ -147,11 +163,12 @@ impl Log {
             }
             epoch = header.partition_leader_epoch;
             next_offset = header.next_offset();
+            batches.push(NewBatch::new(header, rest));
             rest = &rest[header.size()..];
-            headers.push(header);
         }
-        let first_offset = headers.first().map_or(self.next_offset, |header| header.base_offset);
-        self.write(&[records], &headers, now_ms)?;
+        let first_offset =
+            batches.first().map_or(self.next_offset, |batch| batch.header.base_offset);
+        self.write(&[records], &batches, now_ms)?;
         Ok(Appended {
             first_offset,
             last_offset: next_offset - 1,
@@ -173,12 +190,13 @@ impl Log {
     fn write(
         &mut self,
         parts: &[&[u8]],
-        headers: &[BatchHeader],
+        batches: &[NewBatch],
         now_ms: i64,
     ) -> Result<(), AppendError> {
-        let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
             return Ok(());
         };
+        let (first, last) = (&first.header, &last.header);
         let max = self.config.segment_bytes;
         let size: usize = parts.iter().map(|part| part.len()).sum();
         if size as u64 > u64::from(max) {
@@ -187,28 +205,30 @@ impl Log {
         if !self.dir.has_room(size as u64) {
             return Err(AppendError::DiskFull);
         }
-        if self.must_roll(size as u64, headers, now_ms) {
+        if self.must_roll(size as u64, batches, now_ms) {
             self.roll(first.base_offset.min(self.next_offset), now_ms)?;
         }
         if last.last_offset() - self.active.segment.base_offset > i64::from(i32::MAX) {
             let (offset, log_end_offset) = (first.base_offset, self.next_offset);
             return Err(AppendError::OffsetsOutOfOrder { offset, log_end_offset });
         }
+        self.write_aborted(batches)?;
         let position = self.active.size;
         let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
         if let Err(error) = self.active.handle.write_vectored_all_at(&slices, position) {
             return Err(self.undo_write(error));
         }
-        self.note(headers, position, now_ms);
+        self.note(batches, position, now_ms);
         Ok(())
     }
 
     /// Takes back what a failed write left behind (hazard 41).
-    fn undo_write(&mut self, error: io::Error) -> AppendError {
+    pub(super) fn undo_write(&mut self, error: io::Error) -> AppendError {
         if !is_full(&error) {
             return self.poison(&error).into();
         }
-        match self.active.handle.set_len(self.active.size) {
+        let undone = self.active.handle.set_len(self.active.size);
+        match undone.and_then(|()| self.take_back_aborted()) {
             Ok(()) => AppendError::DiskFull,
             Err(error) => self.poison(&error).into(),
         }
@@ -216,17 +236,20 @@ impl Log {
 
     /// Updates indexes, epochs and producers for batches that were written at `position`, and
     /// shows them to readers.
-    fn note(&mut self, headers: &[BatchHeader], mut position: u64, now_ms: i64) {
+    fn note(&mut self, batches: &[NewBatch], mut position: u64, now_ms: i64) {
         let segment = Arc::clone(&self.active.segment);
-        for header in headers {
+        for NewBatch { header, marker } in batches {
             self.active.indexer.add(segment.own_indexes(), header, position);
             self.active.first_timestamp.get_or_insert(header.max_timestamp);
             position += header.size() as u64;
             if header.partition_leader_epoch >= 0 {
                 self.assign_epoch(header.partition_leader_epoch, header.base_offset);
             }
-            if header.has_producer_id() {
-                self.producers.apply(header, now_ms);
+            if header.has_producer_id()
+                && let Some(ended) = self.producers.apply(header, *marker, now_ms)
+                && ended.is_aborted
+            {
+                segment.aborted().push(ended.entry);
             }
             self.next_offset = header.next_offset();
         }
@@ -236,16 +259,18 @@ impl Log {
         self.shared.log_end_offset.store(self.next_offset, Ordering::Release);
     }
 
-    fn must_roll(&self, bytes: u64, headers: &[BatchHeader], now_ms: i64) -> bool {
+    fn must_roll(&self, bytes: u64, batches: &[NewBatch], now_ms: i64) -> bool {
         let Active { segment, size, .. } = &self.active;
-        let last_offset = headers.last().map_or(self.next_offset, BatchHeader::last_offset);
+        let last_offset =
+            batches.last().map_or(self.next_offset, |batch| batch.header.last_offset());
         if last_offset - segment.base_offset > i64::from(i32::MAX) {
             return true;
         }
         if *size == 0 {
             return false;
         }
-        let max_timestamp = headers.iter().map(|header| header.max_timestamp).max().unwrap_or(-1);
+        let max_timestamp =
+            batches.iter().map(|batch| batch.header.max_timestamp).max().unwrap_or(-1);
         let waited = match self.active.first_timestamp {
             Some(first) if first >= 0 && max_timestamp >= 0 => max_timestamp.saturating_sub(first),
             _ => now_ms.saturating_sub(self.active.created_ms),
@@ -310,6 +335,8 @@ impl Log {
             let path = place.segment_path(base_offset, suffix);
             place.files.open(&path, OpenMode::Create)?.set_len(0)?;
         }
+        // Most segments have none.
+        place.remove(&place.segment_path(base_offset, TXN_INDEX_SUFFIX))?;
         let path = place.segment_path(base_offset, LOG_SUFFIX);
         let handle = place.files.open(&path, OpenMode::Create)?;
         // A leftover that recovery did not know of must not show through.
@@ -321,7 +348,8 @@ impl Log {
         let opened = SegmentFile::opened(&self.place, base_offset, LOG_SUFFIX, Arc::clone(&handle));
         let indexer = Indexer::new(base_offset, self.config.index_interval_bytes);
         let indexes = Indexes::in_memory(&[], &[]);
-        let segment = Segment::active(Arc::new(opened), indexes, &indexer, 0, base_offset);
+        let (opened, aborted) = (Arc::new(opened), Index::in_memory(&[]));
+        let segment = Segment::active(opened, indexes, aborted, &indexer, 0, base_offset);
         Active {
             segment: Arc::new(segment),
             handle,
@@ -329,7 +357,7 @@ impl Log {
             size: 0,
             first_timestamp: None,
             created_ms: now_ms,
-            written: (0, 0),
+            written: IndexLens::default(),
         }
     }
 

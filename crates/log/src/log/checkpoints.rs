@@ -15,10 +15,12 @@ use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
 use crate::log::sync::Generation;
 use crate::log::{Active, Log, SyncPoint, is_full};
 use crate::names::{
-    INDEX_SUFFIX, LEADER_EPOCHS, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, TopicPartition,
+    INDEX_SUFFIX, LEADER_EPOCHS, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
+    TopicPartition,
 };
-use crate::segment::Indexes;
+use crate::segment::{IndexLens, Indexes};
 use crate::snapshot;
+use crate::transactions::AbortedTransaction;
 
 /// Bytes that may lie past the recovery point before a checkpoint is due; what a restart reads.
 const CHECKPOINT_BYTES: u64 = 32 << 20;
@@ -31,7 +33,7 @@ pub struct CheckpointPoint {
     generation: Arc<Generation>,
     auxiliary: Auxiliary,
     /// Entries of the active segment's indexes after this.
-    active_written: (usize, usize),
+    active_written: IndexLens,
     active_base_offset: i64,
     bytes: u64,
     data_synced: AtomicBool,
@@ -51,16 +53,22 @@ struct IndexWrite {
     suffix: &'static str,
     at: u64,
     bytes: Vec<u8>,
+    /// What the file has past these bytes is none of its entries.
+    is_end: bool,
 }
 
 impl Auxiliary {
-    fn add_indexes(&mut self, active: &Active) -> io::Result<(usize, usize)> {
+    fn add_indexes(&mut self, active: &Active) -> io::Result<IndexLens> {
         let Indexes { offsets, times } = active.segment.own_indexes();
         let base_offset = active.segment.base_offset;
-        let (from_offsets, from_times) = active.written;
-        self.add_index::<OffsetEntry>(base_offset, INDEX_SUFFIX, offsets, from_offsets)?;
-        self.add_index::<TimeEntry>(base_offset, TIME_INDEX_SUFFIX, times, from_times)?;
-        Ok((offsets.len(), times.len()))
+        let written = active.written;
+        self.add_index::<OffsetEntry>(base_offset, INDEX_SUFFIX, offsets, written.offsets)?;
+        self.add_index::<TimeEntry>(base_offset, TIME_INDEX_SUFFIX, times, written.times)?;
+        let (aborted, from) = (active.segment.aborted(), written.aborted);
+        if aborted.len() > from {
+            self.add_index::<AbortedTransaction>(base_offset, TXN_INDEX_SUFFIX, aborted, from)?;
+        }
+        Ok(active.segment.index_lens())
     }
 
     fn add_index<E: Entry>(
@@ -71,7 +79,10 @@ impl Auxiliary {
         from: usize,
     ) -> io::Result<()> {
         let bytes = index.encode(from, index.len())?;
-        self.indexes.push(IndexWrite { base_offset, suffix, at: (from * E::BYTES) as u64, bytes });
+        let at = (from * E::BYTES) as u64;
+        // That of aborted transactions has grown where one was aborted since.
+        let is_end = suffix != TXN_INDEX_SUFFIX;
+        self.indexes.push(IndexWrite { base_offset, suffix, at, bytes, is_end });
         Ok(())
     }
 
@@ -81,7 +92,9 @@ impl Auxiliary {
             let path = place.segment_path(index.base_offset, index.suffix);
             let file = place.files.open(&path, OpenMode::Create)?;
             file.write_all_at(&index.bytes, index.at)?;
-            file.set_len(index.at + index.bytes.len() as u64)?;
+            if index.is_end {
+                file.set_len(index.at + index.bytes.len() as u64)?;
+            }
             sync(&*file)?;
         }
         if let Some((offset, bytes)) = &self.snapshot {

@@ -4,6 +4,7 @@ mod append;
 mod checkpoints;
 mod retention;
 mod sync;
+mod transactions;
 mod truncate;
 
 use std::io;
@@ -23,7 +24,7 @@ use crate::names::TopicPartition;
 use crate::producers::{ProducerEntry, ProducerState};
 use crate::reader::{LogReader, Shared, View};
 use crate::recovery::{self, RecoveryReport};
-use crate::segment::{Indexer, Segment};
+use crate::segment::{IndexLens, Indexer, Segment};
 
 pub use append::{Appended, LeaderAppend, Origin};
 pub use checkpoints::CheckpointPoint;
@@ -79,8 +80,8 @@ pub(crate) struct Active {
     pub(crate) first_timestamp: Option<i64>,
     /// When the segment was created or opened, by the wall clock.
     pub(crate) created_ms: i64,
-    /// Entries that the index files have already.
-    pub(crate) written: (usize, usize),
+    /// Entries that the index files have already, for good.
+    pub(crate) written: IndexLens,
 }
 
 impl Log {

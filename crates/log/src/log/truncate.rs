@@ -9,14 +9,14 @@ use uuid::Uuid;
 
 use crate::error::{Offline, TruncateError};
 use crate::files::SegmentFile;
-use crate::index::{Entry, OffsetEntry, TimeEntry};
+use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
 use crate::log::{Active, Log};
 use crate::names::{
     INDEX_SUFFIX, LEADER_EPOCHS, LOG_SUFFIX, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
 };
 use crate::reader::View;
 use crate::recovery;
-use crate::segment::{Indexer, Indexes, Segment};
+use crate::segment::{IndexLens, Indexer, Indexes, Segment};
 
 /// Readers that may still read or send what a truncation is about to cut.
 #[derive(Debug, Default)]
@@ -129,6 +129,8 @@ impl Log {
         let active = &kept.active;
         active.handle.set_len(active.size)?;
         active.handle.sync_data()?;
+        // Entries past the end must not stand beside those of what comes.
+        self.cut_aborted(active.segment.base_offset, active.segment.aborted().len())?;
         self.place.files.sync_dir(&self.place.dir)?;
         self.install_cut(kept)
     }
@@ -158,17 +160,23 @@ impl Log {
         let mut times = indexes.times.read(0, indexes.times.len())?;
         offsets.retain(|entry| u64::from(entry.position) < size);
         times.retain(|entry| base_offset + i64::from(entry.offset) < end_offset);
-        let in_files = !indexes.offsets.is_in_memory();
-        let written = if in_files {
-            (offsets.len(), times.len())
-        } else {
+        let mut aborted = segment.aborted().read(0, segment.aborted().len())?;
+        aborted.retain(|entry| entry.last_offset < end_offset);
+        let kept = IndexLens { offsets: offsets.len(), times: times.len(), aborted: aborted.len() };
+        let written = if indexes.offsets.is_in_memory() {
             let known = self.sync.sealed.iter().chain([&self.active]);
             let known = known.filter(|known| known.segment.base_offset == base_offset);
-            let (offsets_written, times_written) =
-                known.map(|k| k.written).next().unwrap_or((0, 0));
-            (offsets_written.min(offsets.len()), times_written.min(times.len()))
+            let written = known.map(|known| known.written).next().unwrap_or_default();
+            IndexLens {
+                offsets: written.offsets.min(kept.offsets),
+                times: written.times.min(kept.times),
+                aborted: written.aborted.min(kept.aborted),
+            }
+        } else {
+            kept
         };
         let fresh = Indexes::in_memory(&offsets, &times);
+        let aborted = Index::in_memory(&aborted);
         let interval_bytes = self.config.index_interval_bytes;
         let mut indexer = Indexer::resume(base_offset, interval_bytes, &fresh)?;
         let mut scan = crate::segment::HeaderScan::new(&segment.file, indexer.last_position, size);
@@ -179,7 +187,7 @@ impl Log {
         let handle = segment.file.handle()?;
         let file = Arc::new(segment.file.reincarnate());
         Ok(Active {
-            segment: Arc::new(Segment::active(file, fresh, &indexer, size, end_offset)),
+            segment: Arc::new(Segment::active(file, fresh, aborted, &indexer, size, end_offset)),
             handle,
             indexer,
             size,
@@ -222,7 +230,8 @@ impl Log {
         let Kept { segments, active, end_offset, .. } = kept;
         for suffix in [(INDEX_SUFFIX, OffsetEntry::BYTES), (TIME_INDEX_SUFFIX, TimeEntry::BYTES)] {
             let (suffix, bytes) = suffix;
-            let entries = if suffix == INDEX_SUFFIX { active.written.0 } else { active.written.1 };
+            let IndexLens { offsets, times, .. } = active.written;
+            let entries = if suffix == INDEX_SUFFIX { offsets } else { times };
             let base_offset = active.segment.base_offset;
             let file = SegmentFile::lazy(&self.place, base_offset, suffix);
             match file.set_len((entries * bytes) as u64) {
@@ -272,7 +281,9 @@ impl Log {
         let view = self.shared.view.load();
         let (snapshots, end) = (&self.sync.snapshots, self.next_offset);
         let now_ms = self.producers.newest_activity_ms();
-        self.producers = recovery::load_producers(&self.place, &view, snapshots, end, now_ms)?;
+        let mut producers = recovery::load_producers(&self.place, &view, snapshots, end, now_ms)?;
+        producers.keep_ended(&self.producers, end);
+        self.producers = producers;
         Ok(())
     }
 

@@ -43,12 +43,12 @@ pub(super) fn apply_segments(
             continue;
         };
         let mut scan = segment.scan(position);
-        while let Some((_, header)) = scan.next()? {
+        while let Some((position, header)) = scan.next()? {
             if header.base_offset >= limit {
                 return Ok(());
             }
             if header.has_producer_id() && header.base_offset >= from {
-                producers.apply(&header, now_ms);
+                producers.apply(&header, scan.marker(position, &header)?, now_ms);
             }
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use klamm_env::Files;
 use klamm_env::files::{File, OpenMode};
 use klamm_protocol::records::{
-    Batch, BatchHeader, HEADER_LEN, NO_TIMESTAMP, RecordError, validate_stored,
+    Batch, BatchHeader, EndTxnMarker, HEADER_LEN, NO_TIMESTAMP, RecordError, validate_stored,
 };
 
 use crate::checkpoint::{read_file, read_text};
@@ -17,7 +17,9 @@ use crate::names::{
     INDEX_SUFFIX, LOG_SUFFIX, PARTITION_METADATA, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, offset_file,
     offset_of_file, uuid_from_base64,
 };
+use crate::transactions::marker_of;
 
+use super::aborted::Transactions;
 use super::entries::Entries;
 use super::state::{Epochs, Snapshots};
 use super::{Known, Verified};
@@ -44,6 +46,8 @@ pub(super) fn verify_partition(
         batch_decompressed_bytes_max,
         snapshots,
         epochs,
+        transactions: Transactions::new(known),
+        last_base: bases.last().copied(),
         next_offset: bases.first().copied().unwrap_or(0),
         epoch: -1,
         whole: true,
@@ -110,6 +114,8 @@ struct Walk<'a> {
     batch_decompressed_bytes_max: usize,
     snapshots: Snapshots,
     epochs: Epochs,
+    transactions: Transactions,
+    last_base: Option<i64>,
     next_offset: i64,
     epoch: i32,
     /// Every segment was read to its end.
@@ -127,6 +133,8 @@ impl Walk<'_> {
         }
         let mut offsets = self.entries::<OffsetEntry>(base, INDEX_SUFFIX)?;
         let mut times = self.entries::<TimeEntry>(base, TIME_INDEX_SUFFIX)?;
+        let mut aborted =
+            self.transactions.begin_segment(self.files, self.dir, base, &mut self.verified)?;
         let file = self.files.open(&path, OpenMode::Read)?;
         let len = file.len()?;
         self.verified.segments += 1;
@@ -135,12 +143,15 @@ impl Walk<'_> {
         while position < len {
             let Some(size) = self.size(&*file, &path, position, len)? else {
                 self.whole = false;
+                self.transactions.see_damage();
                 return Ok(());
             };
-            let header = self.batch(&*file, &path, base, position, size)?;
+            let batch = self.batch(&*file, &path, base, position, size)?;
+            let header = batch.map(|(header, _)| header);
             self.verified.batches += 1;
             offsets.see(base, position, header.as_ref(), &mut self.verified);
-            if let Some(header) = &header {
+            if let Some((header, marker)) = &batch {
+                self.transactions.see(&mut aborted, header, *marker, &mut self.verified);
                 times.see(base, greatest, header, &mut self.verified);
                 greatest = greatest.max(header.max_timestamp);
                 self.snapshots.see(header, &mut self.verified);
@@ -149,12 +160,15 @@ impl Walk<'_> {
             } else {
                 // Which entry of the time index was its is not known.
                 times.give_up();
+                self.transactions.see_damage();
                 self.whole = false;
             }
             position += size as u64;
         }
         offsets.end(&mut self.verified);
         times.end(base, &mut self.verified);
+        let log_end_offset = (self.last_base == Some(base)).then_some(self.next_offset);
+        aborted.end(log_end_offset, &mut self.verified);
         Ok(())
     }
 
@@ -185,7 +199,8 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    /// The header of the batch at `position` if the batch is sound.
+    /// The header of the batch at `position` if the batch is sound, and what it says if it is a
+    /// marker.
     fn batch(
         &mut self,
         file: &dyn File,
@@ -193,7 +208,7 @@ impl Walk<'_> {
         base: i64,
         position: u64,
         size: usize,
-    ) -> io::Result<Option<BatchHeader>> {
+    ) -> io::Result<Option<(BatchHeader, Option<EndTxnMarker>)>> {
         let mut bytes = vec![0; size];
         file.read_exact_at(&mut bytes, position)?;
         let bytes = Bytes::from(bytes);
@@ -214,7 +229,8 @@ impl Walk<'_> {
             Ok(Some(reason)) => self.verified.add(path, position, reason),
             Err(error) => self.verified.add(path, position, format!("records: {error}")),
         }
-        Ok(Some(header))
+        let marker = header.is_control().then(|| marker_of(&bytes)).flatten();
+        Ok(Some((header, marker)))
     }
 
     fn order_fault(&self, base: i64, header: &BatchHeader) -> Option<String> {
