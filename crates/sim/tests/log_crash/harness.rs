@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use klamm_log::{
     LeaderAppend, Log, LogConfig, LogDir, OpenLog, Origin, RecoveryReport, TopicPartition,
-    TruncateError,
+    TruncateError, verify,
 };
 use klamm_protocol::compression::Compression;
 use klamm_protocol::records::{
-    BatchBuilder, NewRecord, ProducerFields, set_base_offset, set_leader_epoch,
+    BatchBuilder, ControlType, EndTxnMarker, NewRecord, ProducerFields, set_base_offset,
+    set_leader_epoch,
 };
 use klamm_sim::disk::SimulatedDisk;
 use rand::rngs::SmallRng;
@@ -61,6 +62,8 @@ pub struct Counts {
     pub removed_segments: u64,
     pub truncations: u64,
     pub deletions: u64,
+    /// Aborted transactions that a recovered log was asked for.
+    pub aborted: u64,
 }
 
 /// Why a step was not finished.
@@ -258,11 +261,26 @@ impl Run {
         counts.kept_unsynced += u64::from(power && log.log_end_offset() > promised);
         counts.removed_segments += report.removed_segments as u64;
         self.model.check(&log, true).map_err(|failure| format!("{failure}; {report:?}"))?;
+        counts.aborted += self.model.aborted().len() as u64;
+        self.check_txn_indexes()?;
         // Recovery shows nothing that is not durable.
         if log.synced_end_offset() != log.log_end_offset() {
             return Err("recovery left something unsynced".to_owned());
         }
         Ok(())
+    }
+
+    /// The files, too, are what a scan gives: they are believed the next time.
+    fn check_txn_indexes(&self) -> Result<(), String> {
+        let files = self.disk.files();
+        let mut damage = Vec::new();
+        let done = verify(&*files, Path::new("/data/t-0"), 1 << 20, &mut |verified| {
+            damage.extend(verified.damage);
+            Ok(())
+        });
+        done.map_err(|error| error.to_string())?;
+        damage.retain(|damage| damage.path.extension().is_some_and(|name| name == "txnindex"));
+        if damage.is_empty() { Ok(()) } else { Err(format!("{damage:?}")) }
     }
 
     fn step(&mut self, log: &mut Log, step: Step, counts: &mut Counts) -> Outcome {
@@ -307,10 +325,33 @@ impl Run {
     }
 
     fn append(&mut self, log: &mut Log) -> Outcome {
-        let producer_id = self.random.random_range(-1..3);
+        match self.random.random_range(0..10) {
+            0..2 => {
+                let control_type = match self.random.random_range(0..3) {
+                    0 => ControlType::Commit,
+                    _ => ControlType::Abort,
+                };
+                let producer_id = self.random.random_range(3..6);
+                let marker = EndTxnMarker { control_type, coordinator_epoch: 0 };
+                let bytes = BatchBuilder::end_txn(producer_id, 0, NOW_MS, marker).to_vec();
+                self.append_batch(log, producer_id, 1, bytes, Origin::Coordinator)
+            }
+            2..5 => {
+                let producer_id = self.random.random_range(3..6);
+                self.append_data(log, producer_id, true)
+            }
+            _ => {
+                let producer_id = self.random.random_range(-1..3);
+                self.append_data(log, producer_id, false)
+            }
+        }
+    }
+
+    fn append_data(&mut self, log: &mut Log, producer_id: i64, is_transactional: bool) -> Outcome {
         let count = self.random.random_range(1..4_usize);
         let value = "v".repeat(self.random.random_range(1..350));
         let mut builder = BatchBuilder::new(Compression::None, 1 << 20);
+        builder.set_transactional(is_transactional);
         if producer_id >= 0 {
             let base_sequence = self.model.next_sequence(producer_id);
             builder.set_producer(ProducerFields { producer_id, producer_epoch: 0, base_sequence });
@@ -321,9 +362,21 @@ impl Run {
             let record = NewRecord { timestamp: NOW_MS, key: None, value, headers: &[] };
             builder.append(&record).expect("it fits");
         }
-        let mut bytes = builder.build().expect("nothing to compress").to_vec();
+        let bytes = builder.build().expect("nothing to compress").to_vec();
+        let origin = if is_transactional { Origin::Coordinator } else { Origin::Client };
+        self.append_batch(log, producer_id, count, bytes, origin)
+    }
+
+    fn append_batch(
+        &mut self,
+        log: &mut Log,
+        producer_id: i64,
+        count: usize,
+        mut bytes: Vec<u8>,
+        origin: Origin,
+    ) -> Outcome {
         let leader_epoch = self.model.epoch;
-        let append = LeaderAppend { leader_epoch, now_ms: NOW_MS, origin: Origin::Client };
+        let append = LeaderAppend { leader_epoch, now_ms: NOW_MS, origin };
         let outcome = log.append_as_leader(&bytes, append);
         let first_offset = self.model.end;
         let next_offset = first_offset + count as i64;

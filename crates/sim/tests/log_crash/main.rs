@@ -1,5 +1,5 @@
 //! I15: after a crash a log is a prefix of what it was before, holds at least what was synced, and
-//! its leader epochs and producers are those of its batches.
+//! its leader epochs, producers and aborted transactions are those of its batches.
 
 #[expect(unreachable_pub, reason = "modules of a test")]
 mod harness;
@@ -43,9 +43,11 @@ fn survives(policy: Policy, seeds: Range<u64>) {
         removed_segments,
         truncations,
         deletions,
+        aborted,
     } = counts;
     println!("{counts:?}");
-    let fired = [power_losses, kills, cut, kept_unsynced, removed_segments, truncations, deletions];
+    let faults = [power_losses, kills, cut, kept_unsynced, removed_segments];
+    let fired = faults.into_iter().chain([truncations, deletions, aborted]).collect::<Vec<_>>();
     assert!(fired.iter().all(|count| *count > 10), "{policy:?}: {counts:?}");
 }
 

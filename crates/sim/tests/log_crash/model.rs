@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use klamm_log::{BatchMetadata, EpochCache, Log};
-use klamm_protocol::records::{Batch, split};
+use klamm_log::{AbortedTransaction, BatchMetadata, EpochCache, Log};
+use klamm_protocol::records::{Batch, ControlKey, ControlType, split};
 
 /// Batches that a producer may repeat.
 const WINDOW: usize = 5;
@@ -16,6 +16,20 @@ pub struct Appended {
     pub epoch: i32,
     pub producer_id: i64,
     pub bytes: Vec<u8>,
+}
+
+impl Appended {
+    fn batch(&self) -> Batch {
+        Batch::parse(&self.bytes.clone().into()).expect("it was appended")
+    }
+}
+
+/// What the transactions of a log are.
+#[derive(Default)]
+struct Transactions {
+    aborted: Vec<AbortedTransaction>,
+    /// First offsets by producer.
+    open: BTreeMap<i64, i64>,
 }
 
 /// The log as this process knows it.
@@ -49,7 +63,8 @@ impl Model {
 
     /// Sequence that a producer goes on with, and whether it is known.
     pub fn next_sequence(&self, producer_id: i64) -> i32 {
-        let own = self.batches.iter().filter(|batch| batch.producer_id == producer_id);
+        let of_producer = |batch: &&Appended| batch.producer_id == producer_id;
+        let own = self.batches.iter().filter(of_producer).filter(|it| !it.batch().is_control());
         own.map(|batch| (batch.next_offset - batch.first_offset) as i32).sum()
     }
 
@@ -79,6 +94,7 @@ impl Model {
         self.check_batches(log)?;
         self.check_epochs(log)?;
         self.check_producers(log)?;
+        self.check_transactions(log)?;
         if log.recovery_point() > log.synced_end_offset() || log.synced_end_offset() > end {
             return Err("the recovery point is ahead of the synced end".to_owned());
         }
@@ -135,7 +151,10 @@ impl Model {
     fn check_producers(&self, log: &Log) -> Result<(), String> {
         let mut written: BTreeMap<i64, Vec<(i64, BatchMetadata)>> = BTreeMap::new();
         for batch in self.batches.iter().filter(|batch| batch.producer_id >= 0) {
-            let header = Batch::parse(&batch.bytes.clone().into()).expect("it was appended");
+            let header = batch.batch();
+            if header.is_control() {
+                continue;
+            }
             let metadata = BatchMetadata {
                 last_sequence: header.last_sequence(),
                 last_offset: header.last_offset(),
@@ -156,6 +175,83 @@ impl Model {
         }
         match written.iter().find(|(_, all)| all.iter().any(|(next, _)| *next > self.start)) {
             Some((id, _)) => Err(format!("producer {id} is forgotten")),
+            None => Ok(()),
+        }
+    }
+
+    /// Aborted transactions with a record that may be read, by a scan of all that was appended.
+    pub fn aborted(&self) -> Vec<AbortedTransaction> {
+        let aborted = self.transactions(i64::MIN).aborted.into_iter();
+        aborted.filter(|aborted| self.is_readable(aborted)).collect()
+    }
+
+    /// What a scan of the batches that reach past `start` gives.
+    fn transactions(&self, start: i64) -> Transactions {
+        let mut found = Transactions::default();
+        let batches = self.batches.iter().filter(|batch| batch.next_offset > start);
+        for batch in batches.map(Appended::batch).filter(|batch| batch.is_transactional()) {
+            let producer_id = batch.producer_id;
+            if !batch.is_control() {
+                found.open.entry(producer_id).or_insert(batch.base_offset);
+                continue;
+            }
+            let Some(first_offset) = found.open.remove(&producer_id) else { continue };
+            let record = batch.records(1000).expect("a marker").next().expect("one record");
+            let key = record.expect("sound").key.expect("a key");
+            if ControlKey::decode(&key).expect("sound").control_type == ControlType::Abort {
+                let stable = found.open.values().copied().min();
+                found.aborted.push(AbortedTransaction {
+                    producer_id,
+                    first_offset,
+                    last_offset: batch.base_offset,
+                    last_stable_offset: stable.unwrap_or(batch.next_offset()),
+                });
+            }
+        }
+        found
+    }
+
+    fn is_readable(&self, aborted: &AbortedTransaction) -> bool {
+        let offsets = aborted.first_offset..aborted.last_offset;
+        self.readable().any(|batch| {
+            batch.producer_id == aborted.producer_id && offsets.contains(&batch.first_offset)
+        })
+    }
+
+    /// I15: the index of aborted transactions, and which are open, is what a full scan gives. Of a
+    /// transaction that began in what was deleted, its beginning or that of the rest may be known.
+    fn check_transactions(&self, log: &Log) -> Result<(), String> {
+        let (whole, rest) = (self.transactions(i64::MIN), self.transactions(self.start));
+        let found = log.reader().aborted_transactions(self.start, i64::MAX);
+        let mut found = found.map_err(|error| error.to_string())?;
+        found.retain(|aborted| self.is_readable(aborted));
+        found.sort_by_key(|aborted| aborted.last_offset);
+        let expected = self.aborted();
+        let same = |(found, of_whole): (&AbortedTransaction, &AbortedTransaction)| {
+            let mut of_rest = rest.aborted.iter().filter(|it| it.last_offset == found.last_offset);
+            let of_rest = of_rest.next().unwrap_or(of_whole);
+            found.producer_id == of_whole.producer_id
+                && found.last_offset == of_whole.last_offset
+                && (of_whole.first_offset..=of_rest.first_offset).contains(&found.first_offset)
+                && (of_whole.last_stable_offset..=of_rest.last_stable_offset)
+                    .contains(&found.last_stable_offset)
+        };
+        if found.len() != expected.len() || !found.iter().zip(&expected).all(same) {
+            return Err(format!("aborted are {found:?}, not {expected:?}"));
+        }
+        let open: BTreeMap<i64, i64> = log
+            .producers()
+            .iter()
+            .filter_map(|found| Some((found.producer_id, found.transaction_first_offset?)))
+            .collect();
+        for (id, last) in &rest.open {
+            let first = whole.open.get(id).ok_or("open in the rest only")?;
+            if !open.get(id).is_some_and(|found| (first..=last).contains(&found)) {
+                return Err(format!("producer {id} has {open:?} open, not {first}"));
+            }
+        }
+        match open.keys().find(|id| !whole.open.contains_key(id)) {
+            Some(id) => Err(format!("a transaction of producer {id} is open")),
             None => Ok(()),
         }
     }
