@@ -1,18 +1,21 @@
 //! I16 and hazard 45: wherever a pass of the cleaner is cut short, the log is as before or as after,
 //! never a mix. What is read from its start gives the same newest value of each key, and a record
-//! that is seen is the one that was appended at that offset.
+//! that is seen is the one that was appended at that offset. A read_committed reader sees none of an
+//! aborted transaction, of which some batches may be left and some not.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use klamm_log::{
-    CleaningError, KeyHashing, LeaderAppend, Log, LogConfig, LogDir, LogLock, OffsetMapLimits,
-    OpenLog, Origin, TopicPartition,
+    AbortedTransaction, CleaningError, KeyHashing, LeaderAppend, Log, LogConfig, LogDir, LogLock,
+    OffsetMapLimits, OpenLog, Origin, TopicPartition, verify,
 };
 use klamm_protocol::compression::Compression;
-use klamm_protocol::records::{BatchBuilder, NewRecord, ProducerFields, split};
+use klamm_protocol::records::{
+    Batch, BatchBuilder, ControlKey, ControlType, EndTxnMarker, NewRecord, ProducerFields, split,
+};
 use klamm_sim::disk::{Lie, SimulatedDisk};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -21,6 +24,8 @@ use uuid::Uuid;
 const NOW_MS: i64 = 1_767_225_600_000;
 const LIMITS: OffsetMapLimits = OffsetMapLimits { bytes_max: 1 << 16, load_factor: 0.9 };
 const KEYS: u32 = 8;
+/// Who writes in transactions.
+const TRANSACTIONAL: [i64; 2] = [8, 9];
 
 /// Key and value by offset.
 type Written = BTreeMap<i64, (String, Option<String>)>;
@@ -39,12 +44,25 @@ struct Run {
     random: SmallRng,
     written: Written,
     sequence: i32,
+    end: i64,
+    /// Offsets of records by the producer of their transaction, which is open.
+    open: BTreeMap<i64, Vec<i64>>,
+    /// Offsets of records of aborted transactions.
+    aborted: BTreeSet<i64>,
 }
 
 impl Run {
     fn new(seed: u64) -> Run {
         let random = SmallRng::seed_from_u64(seed);
-        Run { disk: SimulatedDisk::new(seed), random, written: Written::new(), sequence: 0 }
+        Run {
+            disk: SimulatedDisk::new(seed),
+            random,
+            written: Written::new(),
+            sequence: 0,
+            end: 0,
+            open: BTreeMap::new(),
+            aborted: BTreeSet::new(),
+        }
     }
 
     fn open(&self) -> Result<Log, String> {
@@ -75,7 +93,19 @@ impl Run {
         let value = format!("{}", self.random.random::<u64>());
         let value = (self.random.random_range(0..8) > 0).then_some(value);
         let mut builder = BatchBuilder::new(Compression::None, 1 << 20);
-        if self.random.random_bool(0.3) {
+        let mut origin = Origin::Client;
+        let transactional = TRANSACTIONAL[self.random.random_range(0..2)];
+        let is_transactional = self.random.random_bool(0.3);
+        if is_transactional {
+            let producer_id = transactional;
+            builder.set_transactional(true);
+            builder.set_producer(ProducerFields {
+                producer_id,
+                producer_epoch: 0,
+                base_sequence: 0,
+            });
+            origin = Origin::Coordinator;
+        } else if self.random.random_bool(0.3) {
             let base_sequence = self.sequence;
             let producer = ProducerFields { producer_id: 7, producer_epoch: 0, base_sequence };
             builder.set_producer(producer);
@@ -85,16 +115,41 @@ impl Run {
         builder
             .append(&NewRecord { timestamp: NOW_MS, key: k, value: v, headers: &[] })
             .expect("it fits");
-        let append = LeaderAppend { leader_epoch: 0, now_ms: NOW_MS, origin: Origin::Client };
+        let append = LeaderAppend { leader_epoch: 0, now_ms: NOW_MS, origin };
         let bytes = builder.build().expect("nothing to compress");
         let appended = log.append_as_leader(&bytes, append).expect("the disk works");
+        self.end = appended.last_offset + 1;
         self.written.insert(appended.first_offset, (key, value));
+        if is_transactional {
+            self.open.entry(transactional).or_default().push(appended.first_offset);
+        }
+        if self.random.random_bool(0.1) {
+            self.end_transaction(log, transactional);
+        }
+    }
+
+    /// Ends the transaction of a producer, if it has one; most are aborted.
+    fn end_transaction(&mut self, log: &mut Log, producer_id: i64) {
+        let Some(offsets) = self.open.remove(&producer_id) else { return };
+        let mut control_type = ControlType::Commit;
+        if self.random.random_bool(0.7) {
+            control_type = ControlType::Abort;
+            self.aborted.extend(offsets);
+        }
+        let marker = EndTxnMarker { control_type, coordinator_epoch: 0 };
+        let bytes = BatchBuilder::end_txn(producer_id, 0, NOW_MS, marker);
+        let origin = Origin::Coordinator;
+        let append = LeaderAppend { leader_epoch: 0, now_ms: NOW_MS, origin };
+        self.end = log.append_as_leader(&bytes, append).expect("the disk works").last_offset + 1;
     }
 
     /// Appends and makes all of it durable.
     fn fill(&mut self, log: &mut Log, count: usize) {
         for _ in 0..count {
             self.append(log);
+        }
+        for producer_id in TRANSACTIONAL {
+            self.end_transaction(log, producer_id);
         }
         let point = log.begin_checkpoint().expect("readable").expect("something to store");
         let outcome = point.run();
@@ -124,15 +179,17 @@ impl Run {
     /// Compares the log with what was appended; answers its number of records.
     fn check(&self, log: &Log) -> Result<usize, String> {
         let (start, end) = (log.log_start_offset(), log.log_end_offset());
-        let last = self.written.last_key_value().map_or(0, |(offset, _)| offset + 1);
-        if (start, end) != (0, last) {
-            return Err(format!("the log is {start} to {end}, not 0 to {last}"));
+        if (start, end) != (0, self.end) {
+            return Err(format!("the log is {start} to {end}, not 0 to {}", self.end));
         }
-        let mut found = Written::new();
+        self.check_txn_indexes()?;
+        let (mut found, mut committed) = (Written::new(), Written::new());
         let mut offset = 0;
         while offset < end {
-            let read = log.reader().read(offset, 700, i64::MAX, true);
-            let bytes = read.and_then(|slice| Ok(slice.read()?)).map_err(|e| e.to_string())?;
+            let read = log.reader().read_committed(offset, 700, i64::MAX, true);
+            let (slice, aborted) = read.map_err(|error| error.to_string())?;
+            let bytes = slice.read().map_err(|error| error.to_string())?;
+            let mut filter = ClientFilter::new(aborted);
             if bytes.is_empty() {
                 return Err(format!("nothing is read at {offset}, the log ends at {end}"));
             }
@@ -142,11 +199,17 @@ impl Run {
                     return Err(format!("offset {offset} comes twice"));
                 }
                 offset = batch.next_offset();
+                let is_committed = filter.passes(&batch);
+                if batch.is_control() {
+                    continue;
+                }
                 for record in batch.records(1 << 20).map_err(|e| e.to_string())? {
                     let record = record.map_err(|error| error.to_string())?;
                     let text = |b: &bytes::Bytes| String::from_utf8_lossy(b).into_owned();
                     let key = record.key.as_ref().map(text).ok_or("a record without a key")?;
-                    found.insert(record.offset, (key, record.value.as_ref().map(text)));
+                    let record = (record.offset, (key, record.value.as_ref().map(text)));
+                    committed.extend(is_committed.then(|| record.clone()));
+                    found.extend([record]);
                 }
             }
         }
@@ -155,10 +218,28 @@ impl Run {
                 return Err(format!("the record at {offset} is {record:?}, another was written"));
             }
         }
-        if newest(&found) != newest(&self.written) {
-            return Err(format!("{:?} is not {:?}", newest(&found), newest(&self.written)));
+        let mut expected = self.written.clone();
+        expected.retain(|offset, _| !self.aborted.contains(offset));
+        if let Some(aborted) = committed.keys().find(|offset| self.aborted.contains(offset)) {
+            return Err(format!("the aborted record at {aborted} is shown"));
+        }
+        if newest(&committed) != newest(&expected) {
+            return Err(format!("{:?} is not {:?}", newest(&committed), newest(&expected)));
         }
         Ok(found.len())
+    }
+
+    /// The files of aborted transactions are what the markers give.
+    fn check_txn_indexes(&self) -> Result<(), String> {
+        let files = self.disk.files();
+        let mut damage = Vec::new();
+        let done = verify(&*files, Path::new("/data/t-0"), 1 << 20, &mut |verified| {
+            damage.extend(verified.damage);
+            Ok(())
+        });
+        done.map_err(|error| error.to_string())?;
+        damage.retain(|damage| damage.path.extension().is_some_and(|name| name == "txnindex"));
+        if damage.is_empty() { Ok(()) } else { Err(format!("{damage:?}")) }
     }
 
     /// A pass that the power or the process does not survive after `at` operations; then another
@@ -194,6 +275,36 @@ impl Run {
             return Err(format!("{left} of 80 records are left after a whole pass"));
         }
         Ok(!finished)
+    }
+}
+
+/// What Kafka's clients hand on of one answer.
+struct ClientFilter {
+    to_come: BTreeMap<i64, i64>,
+    aborting: BTreeSet<i64>,
+}
+
+impl ClientFilter {
+    fn new(aborted: Vec<AbortedTransaction>) -> ClientFilter {
+        let to_come = aborted.iter().map(|aborted| (aborted.first_offset, aborted.producer_id));
+        ClientFilter { to_come: to_come.collect(), aborting: BTreeSet::new() }
+    }
+
+    fn passes(&mut self, batch: &Batch) -> bool {
+        while let Some(next) = self.to_come.first_entry()
+            && *next.key() <= batch.last_offset()
+        {
+            self.aborting.insert(next.remove());
+        }
+        if batch.is_control() {
+            let record = batch.records(1000).ok().and_then(|mut records| records.next()?.ok());
+            let key = record.and_then(|record| ControlKey::decode(&record.key?).ok());
+            if key.is_some_and(|key| key.control_type == ControlType::Abort) {
+                self.aborting.remove(&batch.producer_id);
+            }
+            return false;
+        }
+        !batch.is_transactional() || !self.aborting.contains(&batch.producer_id)
     }
 }
 
