@@ -4,7 +4,8 @@
 //! ```text
 //! log start <= ... <= last stable offset <= high watermark <= log end
 //! ```
-//! The last stable offset is the high watermark as long as transactions are not offered.
+//! The last stable offset is the high watermark, unless a transaction below it is open, or its marker
+//! is not below it. Transactions are not offered, but a log that was taken over may hold some.
 
 mod opening;
 mod syncing;
@@ -113,6 +114,8 @@ pub(crate) struct Partition {
     opening: Arc<tokio::sync::Mutex<()>>,
     reader: OnceLock<LogReader>,
     high_watermark: AtomicI64,
+    /// Belongs to the high watermark, and is never behind it: stored before it, read after it.
+    last_stable: AtomicI64,
     /// In the directory's list of dirty partitions.
     dirty: AtomicBool,
     /// In the directory's list of partitions to checkpoint.
@@ -144,6 +147,7 @@ impl Partition {
             opening: Arc::default(),
             reader: OnceLock::new(),
             high_watermark: AtomicI64::new(0),
+            last_stable: AtomicI64::new(0),
             dirty: AtomicBool::new(false),
             checkpoint_offered: AtomicBool::new(false),
             cleaning: AtomicBool::new(false),
@@ -207,8 +211,10 @@ impl Partition {
         // In this order, so that no reader sees a log start above the others.
         let log_start = reader.log_start_offset();
         let high_watermark = self.high_watermark.load(Ordering::SeqCst).max(log_start);
+        // One that belongs to a later high watermark is cut back to this one.
+        let last_stable = self.last_stable.load(Ordering::SeqCst).clamp(log_start, high_watermark);
         let log_end = reader.log_end_offset().max(high_watermark);
-        Offsets { log_start, last_stable: high_watermark, high_watermark, log_end }
+        Offsets { log_start, last_stable, high_watermark, log_end }
     }
 
     /// Below it everything is committed.
@@ -258,7 +264,7 @@ impl Partition {
             }
         };
         let synced = leadership.flush.counts_synced();
-        let woken = if synced { Vec::new() } else { self.advance(log.log_end_offset()) };
+        let woken = if synced { Vec::new() } else { self.advance(log, log.log_end_offset()) };
         let checkpoint_due = !synced && log.needs_checkpoint();
         let due = match appended.duplicate {
             true => Due::Nothing,
@@ -280,12 +286,14 @@ impl Partition {
         })
     }
 
-    /// Moves the high watermark up; answers whom to wake. Under the lock, so that it never passes
-    /// what another epoch has cut.
-    fn advance(&self, offset: i64) -> Vec<Arc<Signal>> {
-        if self.high_watermark.fetch_max(offset, Ordering::SeqCst) >= offset {
+    /// Moves the high watermark up, and with it the last stable offset; answers whom to wake. Under
+    /// the lock, so that it never passes what another epoch has cut.
+    fn advance(&self, log: &mut Log, offset: i64) -> Vec<Arc<Signal>> {
+        if self.high_watermark() >= offset {
             return Vec::new();
         }
+        self.last_stable.store(log.last_stable_offset(offset), Ordering::SeqCst);
+        self.high_watermark.store(offset, Ordering::SeqCst);
         self.dir.note_high_watermark();
         self.waiters.passed(offset)
     }
@@ -345,8 +353,8 @@ impl Partition {
         }
         // Under class os nothing that is in the log waits for a sync.
         let counts_all = leadership.is_some_and(|leadership| !leadership.flush.counts_synced());
-        let log_end = state.log.as_ref().filter(|_| counts_all).map(Log::log_end_offset);
-        let woken = log_end.map_or(Vec::new(), |offset| self.advance(offset));
+        let log = state.log.as_mut().filter(|_| counts_all);
+        let woken = log.map_or(Vec::new(), |log| self.advance(log, log.log_end_offset()));
         drop(state);
         fire_all(&woken);
         if other_epoch {

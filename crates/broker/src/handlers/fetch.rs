@@ -1,4 +1,5 @@
-//! Fetch: whole batches from the one that holds the asked offset on, up to the high watermark.
+//! Fetch: whole batches from the one that holds the asked offset on, up to the high watermark, or to
+//! the last stable offset with read_committed.
 //!
 //! Versions 4 to 18; topics by name up to 12, by id from 13 on.
 //!
@@ -7,8 +8,9 @@
 //! - The first batch found is sent even if it is larger than the limits, so that a consumer never
 //!   stalls; later ones stay within the limits of partition, request and `fetch.max.bytes`.
 //! - Incremental sessions from version 7 on; a partition that had records is served last next time.
-//! - The last stable offset is the high watermark while no transactions are offered; the list of
-//!   aborted ones is empty for read_committed and where there is no partition, null otherwise.
+//! - With read_committed the aborted transactions that the batches may be of are listed by their
+//!   first offset; one may have begun before the asked offset. The list is empty where nothing is
+//!   read or there is no partition, and null with read_uncommitted.
 //! - Current leader epochs are checked from version 9 on. Who leads is told from version 16 on.
 //!
 //! Known gaps: brokers do not replicate yet, so a replica's fetch (`replica_id` at or above 0) is
@@ -22,10 +24,10 @@ use futures_util::future::{Either, join_all, select};
 use klamm_env::Threads;
 use klamm_env::network::FileSlice;
 use klamm_env::threads::run_blocking;
-use klamm_log::LogSlice;
+use klamm_log::{AbortedTransaction as Aborted, LogReader, LogSlice, ReadError};
 use klamm_protocol::messages::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchableTopicResponse,
-    LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
+    FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use klamm_protocol::{EncodeError, ErrorCode, Records};
 use tracing::warn;
@@ -103,6 +105,8 @@ struct Round {
 struct Data {
     offsets: Offsets,
     slice: LogSlice,
+    /// With read_committed.
+    aborted: Option<Vec<Aborted>>,
 }
 
 impl Fetch {
@@ -147,7 +151,8 @@ impl Fetch {
         let mut round = Round { results: Vec::with_capacity(self.parts.len()), bytes: 0 };
         for part in &self.parts {
             // Until something is found, one batch may be larger than all limits.
-            let data = part.read(&*self.ctx.broker.env.threads, left, round.bytes == 0).await;
+            let threads = &*self.ctx.broker.env.threads;
+            let data = part.read(threads, left, round.bytes == 0, self.committed_only).await;
             let len = data.as_ref().map_or(0, |data| data.slice.len());
             round.bytes += len;
             left = left.saturating_sub(len);
@@ -252,7 +257,9 @@ impl Fetch {
             high_watermark: data.offsets.high_watermark,
             last_stable_offset: data.offsets.last_stable,
             log_start_offset: data.offsets.log_start,
-            aborted_transactions: self.committed_only.then(Vec::new),
+            aborted_transactions: data
+                .aborted
+                .map(|aborted| aborted.iter().map(told_aborted).collect()),
             records: Records::External { len },
             ..PartitionData::default()
         }
@@ -312,29 +319,69 @@ impl Part {
         threads: &dyn Threads,
         left: u64,
         may_exceed: bool,
+        committed_only: bool,
     ) -> Result<Data, ErrorCode> {
         let partition = self.partition.as_ref().map_err(|code| *code)?;
         partition.check_epoch(self.wanted.current_leader_epoch)?;
         let reader = partition.readable()?.ok_or(ErrorCode::KafkaStorageError)?;
         let offsets = partition.offsets();
         let bytes_max = u64::try_from(self.wanted.bytes_max).unwrap_or(0).min(left);
-        let (from, upper) = (self.wanted.fetch_offset, offsets.high_watermark);
-        let read = match reader.try_read(from, bytes_max, upper, may_exceed) {
-            Ok(Some(slice)) => Ok(slice),
+        let from = self.wanted.fetch_offset;
+        let look = Look { from, bytes_max, offsets, may_exceed, committed_only };
+        let read = match look.try_read(reader) {
+            Ok(Some(found)) => Ok(found),
             Ok(None) => {
                 let reader = reader.clone();
-                let read = move || reader.read(from, bytes_max, upper, may_exceed);
-                run_blocking(threads, read).await
+                run_blocking(threads, move || look.read(&reader)).await
             }
             Err(error) => Err(error),
         };
-        let slice = read.map_err(|error| {
+        let (slice, aborted) = read.map_err(|error| {
             if error.code() == ErrorCode::KafkaStorageError {
                 warn!(partition = %partition.id(), offset = from, "cannot be read: {error}");
             }
             error.code()
         })?;
-        Ok(Data { offsets, slice })
+        Ok(Data { offsets, slice, aborted })
+    }
+}
+
+/// One read of a log.
+#[derive(Clone, Copy)]
+struct Look {
+    from: i64,
+    bytes_max: u64,
+    offsets: Offsets,
+    may_exceed: bool,
+    committed_only: bool,
+}
+
+/// What it finds: batches, and for read_committed what was aborted among them.
+type Found = (LogSlice, Option<Vec<Aborted>>);
+
+impl Look {
+    /// What can be had without waiting for the disk; `None` where it has to be waited for.
+    fn try_read(self, reader: &LogReader) -> Result<Option<Found>, ReadError> {
+        let Look { from, bytes_max, offsets, may_exceed, .. } = self;
+        Ok(if self.committed_only {
+            let upper = offsets.last_stable;
+            let found = reader.try_read_committed(from, bytes_max, upper, may_exceed)?;
+            found.map(|(slice, aborted)| (slice, Some(aborted)))
+        } else {
+            let found = reader.try_read(from, bytes_max, offsets.high_watermark, may_exceed)?;
+            found.map(|slice| (slice, None))
+        })
+    }
+
+    fn read(self, reader: &LogReader) -> Result<Found, ReadError> {
+        let Look { from, bytes_max, offsets, may_exceed, .. } = self;
+        Ok(if self.committed_only {
+            let upper = offsets.last_stable;
+            let (slice, aborted) = reader.read_committed(from, bytes_max, upper, may_exceed)?;
+            (slice, Some(aborted))
+        } else {
+            (reader.read(from, bytes_max, offsets.high_watermark, may_exceed)?, None)
+        })
     }
 }
 
@@ -400,6 +447,11 @@ fn wanted(by_id: bool, topic: FetchTopic) -> impl Iterator<Item = Wanted> {
         bytes_max: part.partition_max_bytes,
         current_leader_epoch: part.current_leader_epoch,
     })
+}
+
+fn told_aborted(aborted: &Aborted) -> AbortedTransaction {
+    let Aborted { producer_id, first_offset, .. } = *aborted;
+    AbortedTransaction { producer_id, first_offset }
 }
 
 fn told(result: &Result<Data, ErrorCode>) -> Told {

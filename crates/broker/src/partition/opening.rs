@@ -88,7 +88,9 @@ impl Partition {
             log.record_epoch_start(leadership.epoch);
         }
         // Recovery made everything durable that it kept, and no other replica is asked.
-        self.high_watermark.store(log.log_end_offset(), Ordering::SeqCst);
+        let high_watermark = log.log_end_offset();
+        self.last_stable.store(log.last_stable_offset(high_watermark), Ordering::SeqCst);
+        self.high_watermark.store(high_watermark, Ordering::SeqCst);
         let reader = self.reader.get_or_init(|| log.reader());
         state.log = Some(log);
         Ok(reader)

@@ -135,7 +135,7 @@ impl Partition {
         let mut state = self.lock();
         let Some(log) = &mut state.log else { return Ok(Vec::new()) };
         let synced_end = log.end_sync(point, outcome)?;
-        Ok(synced_end.map_or(Vec::new(), |offset| self.advance(offset)))
+        Ok(synced_end.map_or(Vec::new(), |offset| self.advance(log, offset)))
     }
 
     /// Asks for a checkpoint when much lies past the recovery point.
@@ -177,7 +177,7 @@ impl Partition {
         let mut state = self.lock();
         let Some(log) = &mut state.log else { return Ok(Vec::new()) };
         log.end_checkpoint(point, outcome)?;
-        Ok(self.advance(log.synced_end_offset()))
+        Ok(self.advance(log, log.synced_end_offset()))
     }
 }
 
@@ -189,7 +189,9 @@ mod tests {
     use klamm_log::{LogConfig, LogDir, Origin, TopicPartition};
     use klamm_protocol::ErrorCode;
     use klamm_protocol::compression::Compression;
-    use klamm_protocol::records::{BatchBuilder, NewRecord};
+    use klamm_protocol::records::{
+        BatchBuilder, ControlType, EndTxnMarker, NewRecord, ProducerFields,
+    };
     use tempfile::TempDir;
     use tokio::runtime::Builder;
     use uuid::Uuid;
@@ -254,6 +256,42 @@ mod tests {
         partition.end_sync(sync, outcome).expect("online");
         assert_eq!(partition.ack_outcome(1, end), Some(Ok(())));
         assert_eq!(partition.ack_outcome(0, end), Some(Err(ErrorCode::NotLeaderOrFollower)));
+    }
+
+    #[test]
+    fn the_last_stable_offset_passes_a_transaction_when_its_marker_is_below_the_high_watermark() {
+        let (_folder, partition) = led();
+        let append = |records: &[u8]| {
+            partition.append(records, None, Origin::Coordinator, true).expect("appended");
+        };
+        let sync = || {
+            let sync = partition.begin_sync().expect("something to sync");
+            let outcome = sync.run();
+            partition.end_sync(sync, outcome).expect("online").len()
+        };
+        let mut builder = BatchBuilder::new(Compression::None, usize::MAX);
+        builder.set_transactional(true);
+        let producer = ProducerFields { producer_id: 1, producer_epoch: 0, base_sequence: 0 };
+        builder.set_producer(producer);
+        builder.append(&NewRecord::default()).expect("no bound");
+        append(&builder.build().expect("nothing is compressed"));
+        append(&one_record());
+        sync();
+        let offsets = || {
+            let offsets = partition.offsets();
+            (offsets.last_stable, offsets.high_watermark, offsets.log_end)
+        };
+        assert_eq!(offsets(), (0, 2, 2), "open");
+        let marker = EndTxnMarker { control_type: ControlType::Abort, coordinator_epoch: 0 };
+        append(&BatchBuilder::end_txn(1, 0, 1, marker));
+        assert_eq!(offsets(), (0, 2, 3), "ended, but not for good");
+        // Who reads committed data waits for the high watermark as others do.
+        let signal = Arc::new(Signal::default());
+        partition.waiters().add(3, &signal);
+        assert_eq!(sync(), 1);
+        assert_eq!(offsets(), (3, 3, 3));
+        partition.advance_log_start(3).expect("below the high watermark");
+        assert_eq!(offsets(), (3, 3, 3));
     }
 
     #[test]

@@ -16,3 +16,4 @@ mod sessions;
 mod settings;
 mod socket;
 mod topics;
+mod transactions;
