@@ -5,9 +5,10 @@ mod fixture;
 
 use std::ops::ControlFlow;
 
+use fixture::transactions::{abort, write};
 use fixture::{Fixture, NOW_MS, append_in_epoch, build};
 use klamm_env::Env;
-use klamm_log::{DumpOptions, Found, dump_file, dumpable_files};
+use klamm_log::{AbortedTransaction, DumpOptions, Found, dump_file, dumpable_files};
 use klamm_protocol::compression::Compression;
 use klamm_protocol::records::ProducerFields;
 
@@ -113,6 +114,34 @@ fn damage_is_named_with_its_place() {
     let snapshot = first(".snapshot");
     fixture.edit(snapshot, |bytes| bytes[8] ^= 1);
     assert!(damage(&dump(&fixture, snapshot)).is_some());
+}
+
+#[test]
+fn aborted_transactions_are_shown_up_to_what_is_none() {
+    let fixture = Fixture::new();
+    let mut log = fixture.log();
+    for _ in 0..2 {
+        write(&mut log, 4, "void");
+        abort(&mut log, 4);
+    }
+    Fixture::close(log);
+    let name = "00000000000000000000.txnindex";
+    assert!(all_names(&fixture).contains(&name.to_owned()));
+    let entry = |first_offset| {
+        let (last_offset, last_stable_offset) = (first_offset + 1, first_offset + 2);
+        let producer_id = 4;
+        Found::Aborted(AbortedTransaction {
+            producer_id,
+            first_offset,
+            last_offset,
+            last_stable_offset,
+        })
+    };
+    assert_eq!(dump(&fixture, name), [entry(0), entry(2)]);
+    fixture.edit(name, |bytes| bytes[35] = 1);
+    let found = dump(&fixture, name);
+    assert_eq!(found[0], entry(0));
+    assert_eq!(damage(&found), Some((34, "version 1 is not known")));
 }
 
 #[test]

@@ -61,9 +61,15 @@ fn every_field_of_a_batch_header_may_hold_anything() {
 
 #[test]
 fn every_number_of_an_index_may_be_anything() {
-    for (target, kind) in [("offset_index", Kind::OffsetIndex), ("time_index", Kind::TimeIndex)] {
+    let indexes = [
+        ("offset_index", Kind::OffsetIndex),
+        ("time_index", Kind::TimeIndex),
+        ("txn_index", Kind::TxnIndex),
+    ];
+    for (target, kind) in indexes {
         for seed in seeds(target) {
-            for at in (0..seed.len()).step_by(4) {
+            // The fields of the last begin two bytes later.
+            for at in (0..seed.len().saturating_sub(3)).step_by(2) {
                 for value in [0, 1, i32::MAX as u32, 1 << 31, u32::MAX] {
                     let mut bytes = seed.clone();
                     bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());

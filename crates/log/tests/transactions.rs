@@ -409,6 +409,27 @@ fn an_index_alone_that_is_missing_below_the_recovery_point_is_told_by_verify() {
 }
 
 #[test]
+fn each_thing_that_an_entry_says_wrongly_is_told_by_verify() {
+    let (fixture, _) = closed();
+    let sound = content(&fixture, TXN_INDEX);
+    let changes: [(usize, u8, &str); 6] = [
+        (9, 3, "producer 3 did not abort at 2"),
+        (17, 2, "began at 1, not at 2"),
+        (25, 3, "producer 2 did not abort at 3"),
+        (93, 8, "no marker at offset 8"),
+        (33, 1, "open since 0, below 1"),
+        (1, 1, "version 1 is not known"),
+    ];
+    for (at, value, why) in changes {
+        fixture.edit(TXN_INDEX, |bytes| bytes[at] = value);
+        let found = damage(&fixture);
+        assert!(found.iter().any(|found| found.contains(why)), "{why}: {found:?}");
+        fixture.edit(TXN_INDEX, |bytes| bytes.clone_from(&sound));
+    }
+    assert_eq!(damage(&fixture), [""; 0]);
+}
+
+#[test]
 fn past_the_recovery_point_the_index_is_that_of_the_markers_whatever_its_file_is() {
     for at in 0..4 {
         let fixture = Fixture::new();

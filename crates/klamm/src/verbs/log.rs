@@ -336,6 +336,20 @@ mod tests {
     }
 
     #[test]
+    fn an_aborted_transaction_is_a_line() {
+        let aborted = AbortedTransaction {
+            producer_id: 7,
+            first_offset: 10,
+            last_offset: 14,
+            last_stable_offset: 12,
+        };
+        let text = aborted_text(&aborted);
+        assert_eq!(text, "producer 7 aborted from 10 to 14, stable up to 12");
+        let json = aborted_json(&aborted);
+        assert_eq!((&json["kind"], &json["first_offset"]), (&json!("aborted"), &json!(10)));
+    }
+
+    #[test]
     fn a_record_is_a_line_whatever_it_holds() {
         let record = Record {
             offset: 5,

@@ -9,11 +9,11 @@ use klamm_log::{
     RegisteredPair, Registration, TopicPartition,
 };
 use klamm_protocol::compression::Compression;
-use klamm_protocol::records::{BatchBuilder, NewRecord, ProducerFields};
+use klamm_protocol::records::{BatchBuilder, ControlType, EndTxnMarker, NewRecord, ProducerFields};
 use uuid::Uuid;
 
-use super::ROOT;
 use super::memory::MemoryFiles;
+use super::{Kind, ROOT};
 
 pub(super) const TOPIC_ID: Uuid = Uuid::from_u128(0x1234_5678_9abc_def0_1122_3344_5566_7788);
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
@@ -39,13 +39,17 @@ pub(super) fn config() -> LogConfig {
 }
 
 impl Base {
-    /// Made once, by the log itself.
-    pub(super) fn get() -> &'static Base {
-        static BASE: OnceLock<Base> = OnceLock::new();
-        BASE.get_or_init(Base::write)
+    /// Made once, by the log itself; with transactions where they are looked at.
+    pub(super) fn of(kind: Kind) -> &'static Base {
+        static PLAIN: OnceLock<Base> = OnceLock::new();
+        static TRANSACTIONAL: OnceLock<Base> = OnceLock::new();
+        match kind {
+            Kind::TxnIndex => TRANSACTIONAL.get_or_init(|| Base::write(true)),
+            _ => PLAIN.get_or_init(|| Base::write(false)),
+        }
     }
 
-    fn write() -> Base {
+    fn write(with_transactions: bool) -> Base {
         let files = Arc::new(MemoryFiles::default());
         let seam = Arc::clone(&files) as Arc<dyn Files>;
         let dir = Arc::new(LogDir::open(seam, Path::new(ROOT)).expect("an empty directory"));
@@ -58,6 +62,12 @@ impl Base {
             let append =
                 LeaderAppend { leader_epoch: n / 8, now_ms: NOW_MS, origin: Origin::Client };
             log.append_as_leader(&records, append).expect("appended");
+            if with_transactions {
+                let append = LeaderAppend { origin: Origin::Coordinator, ..append };
+                for records in transaction(n) {
+                    log.append_as_leader(&records, append).expect("appended");
+                }
+            }
         }
         let end = log.log_end_offset();
         log.close().expect("closed");
@@ -73,6 +83,19 @@ impl Base {
         assert!(bases.len() >= 3, "a first, a middle and a last segment");
         Base { files: files.copy(), bases, snapshot, end }
     }
+}
+
+/// What other producers write after batch `n`: of two, one begins a transaction and one ends its own.
+fn transaction(n: i32) -> [Vec<u8>; 2] {
+    let producer_id = i64::from(8 + n % 2);
+    let mut builder = BatchBuilder::new(Compression::None, 1 << 20);
+    builder.set_transactional(true);
+    builder.set_producer(ProducerFields { producer_id, producer_epoch: 0, base_sequence: n });
+    builder.append(&NewRecord { timestamp: NOW_MS, ..NewRecord::default() }).expect("it fits");
+    let control_type = if n % 4 == 3 { ControlType::Commit } else { ControlType::Abort };
+    let marker = EndTxnMarker { control_type, coordinator_epoch: 0 };
+    let end = BatchBuilder::end_txn(i64::from(8 + (n + 1) % 2), 0, NOW_MS, marker);
+    [builder.build().expect("it builds").to_vec(), end.to_vec()]
 }
 
 fn open_new(dir: &Arc<LogDir>) -> Log {

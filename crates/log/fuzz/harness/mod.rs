@@ -33,6 +33,8 @@ pub enum Kind {
     OffsetIndex,
     /// The time index of a complete segment and of the last one.
     TimeIndex,
+    /// The index of aborted transactions of a complete segment and of the last one.
+    TxnIndex,
     /// A producer snapshot.
     Snapshot,
     /// The leader epochs.
@@ -46,10 +48,11 @@ pub enum Kind {
 }
 
 /// Every kind, with the name of its target and of its seeds.
-pub const KINDS: [(&str, Kind); 8] = [
+pub const KINDS: [(&str, Kind); 9] = [
     ("segment", Kind::Segment),
     ("offset_index", Kind::OffsetIndex),
     ("time_index", Kind::TimeIndex),
+    ("txn_index", Kind::TxnIndex),
     ("snapshot", Kind::Snapshot),
     ("leader_epochs", Kind::LeaderEpochs),
     ("checkpoint", Kind::Checkpoint),
@@ -61,26 +64,28 @@ pub const KINDS: [(&str, Kind); 8] = [
 /// everything that comes of it.
 pub fn run(kind: Kind, input: &[u8]) {
     let repaired = repaired(kind, input);
-    for (name, recovery_point) in places(kind, Base::get()) {
-        run_at(&name, recovery_point, input);
+    let base = Base::of(kind);
+    for (name, recovery_point) in places(kind, base) {
+        run_at(base, &name, recovery_point, input);
         if let Some(repaired) = &repaired {
-            run_at(&name, recovery_point, repaired);
+            run_at(base, &name, recovery_point, repaired);
         }
     }
 }
 
 /// As [`run`], at one of the places only, which `choice` chooses.
 pub fn run_somewhere(kind: Kind, choice: usize, input: &[u8]) {
-    let places = places(kind, Base::get());
+    let base = Base::of(kind);
+    let places = places(kind, base);
     let (name, recovery_point) = &places[choice % places.len()];
     match repaired(kind, input).filter(|_| (choice / places.len()).is_multiple_of(2)) {
-        Some(repaired) => run_at(name, *recovery_point, &repaired),
-        None => run_at(name, *recovery_point, input),
+        Some(repaired) => run_at(base, name, *recovery_point, &repaired),
+        None => run_at(base, name, *recovery_point, input),
     }
 }
 
-fn run_at(name: &Path, recovery_point: Option<i64>, input: &[u8]) {
-    let files = Base::get().files.copy();
+fn run_at(base: &Base, name: &Path, recovery_point: Option<i64>, input: &[u8]) {
+    let files = base.files.copy();
     files.put(&Path::new(ROOT).join(name), input);
     if let Some(point) = recovery_point {
         let text = format!("0\n1\nevents 3 {point}\n");
@@ -106,6 +111,7 @@ fn places(kind: Kind, base: &Base) -> Vec<(PathBuf, Option<i64>)> {
         ],
         Kind::OffsetIndex => index("index"),
         Kind::TimeIndex => index("timeindex"),
+        Kind::TxnIndex => index("txnindex"),
         Kind::Snapshot => {
             let name = format!("{:020}.snapshot", base.snapshot);
             vec![(in_log(name.clone()), None), (in_log(name), Some(base.end - 1))]
@@ -234,6 +240,9 @@ fn read(reader: &LogReader) -> i64 {
 }
 
 fn look_up(reader: &LogReader) {
+    for (from, upper) in [(0, i64::MAX), (0, 1), (7, 9), (i64::MAX, i64::MAX)] {
+        let _ = reader.aborted_transactions(from, upper).map_err(|error| refused(&error));
+    }
     let show = |found: Result<Option<TimestampAndOffset>, ReadError>| {
         let _ = found.map_err(|error| refused(&error));
     };
@@ -268,15 +277,19 @@ fn close(log: Log) -> bool {
 
 /// The sound files of a kind: what seeds are made of.
 pub fn sound_files(kind: Kind) -> Vec<Vec<u8>> {
-    let wanted = places(kind, Base::get());
+    let wanted = places(kind, Base::of(kind));
     let is_wanted = |path: &Path| wanted.iter().any(|(name, _)| path == name);
-    let all = sound_directory().into_iter();
+    let all = files_of(kind).into_iter();
     all.filter(|(path, _)| is_wanted(path)).map(|(_, content)| content).collect()
 }
 
 /// Every file of the sound log directory, by its path within.
 pub fn sound_directory() -> Vec<(PathBuf, Vec<u8>)> {
-    let all = Base::get().files.all().into_iter();
+    files_of(Kind::Segment)
+}
+
+fn files_of(kind: Kind) -> Vec<(PathBuf, Vec<u8>)> {
+    let all = Base::of(kind).files.all().into_iter();
     let within = |path: PathBuf| path.strip_prefix(ROOT).expect("all lies there").to_owned();
     all.map(|(path, content)| (within(path), content)).collect()
 }
