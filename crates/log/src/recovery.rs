@@ -35,7 +35,7 @@ use crate::transactions::{AbortedTransaction, marker_at};
 pub(crate) use found::read_topic_id;
 pub(crate) use producers::load_producers;
 
-use aborted::{Aborted, Sources, restore_file};
+use aborted::{Aborted, Sources, Trust, restore_file};
 use found::{Found, write_topic_id};
 use producers::{apply_segments, load_snapshot};
 use scan::{BatchScan, Scanned};
@@ -292,7 +292,7 @@ impl Recovery {
             };
             let segment = Arc::new(segment(index));
             if aborted.is_rebuilt {
-                match restore_file(&self.place, base, &aborted.entries, true) {
+                match restore_file(&self.place, base, &aborted.entries, Trust::Nothing) {
                     // It stays damaged, and is rebuilt again.
                     Err(error) if is_full(&error) => {}
                     other => drop(other?),
@@ -562,10 +562,14 @@ impl Recovery {
             self.open.dir.set_recovery_point(&self.open.partition, self.recovery_point);
             self.open.dir.write_recovery_points()?;
         }
-        self.restore_aborted()?;
         let past = self.next_offset > self.recovery_point;
         // A process that was killed may have cut the log and not synced that.
         let killed = self.open.dir.found().clean_marker.is_none();
+        self.restore_aborted(match self.open.dir.distrusts_page_cache() {
+            true => Trust::Nothing,
+            false if past || killed => Trust::PageCache,
+            false => Trust::Disk,
+        })?;
         if past || killed || self.report.cut_bytes > 0 {
             for (state, _) in &self.read {
                 state.handle.sync_data()?;
@@ -579,11 +583,10 @@ impl Recovery {
     }
 
     /// Makes the indexes of aborted transactions of what was read those of its markers, for good.
-    fn restore_aborted(&mut self) -> io::Result<()> {
-        let write_all = self.open.dir.distrusts_page_cache();
+    fn restore_aborted(&mut self, trust: Trust) -> io::Result<()> {
         for (state, _) in &mut self.read {
             let base = state.indexer.base_offset;
-            state.written.aborted = restore_file(&self.place, base, &state.aborted, write_all)?;
+            state.written.aborted = restore_file(&self.place, base, &state.aborted, trust)?;
         }
         Ok(())
     }

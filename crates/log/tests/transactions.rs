@@ -458,6 +458,32 @@ fn past_the_recovery_point_the_index_is_that_of_the_markers_whatever_its_file_is
     }
 }
 
+/// HAZARDS 45: the index of a segment that takes the place of two has what both had.
+#[test]
+fn a_swap_that_a_crash_has_cut_short_leaves_no_index_of_one_of_the_segments_that_it_was_made_of() {
+    let fixture = Fixture::small();
+    let mut log = fixture.log();
+    for segments in [1, 2] {
+        write(&mut log, segments, "void");
+        abort(&mut log, segments);
+        while log.segment_count() == segments as usize {
+            append(&mut log, batch(&["x"])).expect("appended");
+        }
+    }
+    let aborted = indexed(&log.reader());
+    assert_eq!((aborted.len(), txn_indexes(&fixture).len()), (2, 2));
+    Fixture::close(log);
+    let names = fixture.names();
+    let logs: Vec<_> = names.iter().filter(|name| name.ends_with(".log")).collect();
+    let both = [content(&fixture, logs[0]), content(&fixture, logs[1])].concat();
+    fixture.create(&format!("{}.swap", logs[0]), &both);
+    let log = fixture.log();
+    assert_eq!(log.segment_count(), 2);
+    assert_eq!(indexed(&log.reader()), aborted);
+    assert_eq!(txn_indexes(&fixture), [TXN_INDEX]);
+    assert_indexed(&fixture, &log);
+}
+
 #[test]
 fn retention_takes_the_index_with_its_segment() {
     let mut fixture = Fixture::small();

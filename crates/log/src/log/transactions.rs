@@ -67,23 +67,22 @@ impl Log {
     /// Cuts entries whose markers could not be written.
     pub(super) fn take_back_aborted(&mut self) -> io::Result<()> {
         let segment = &self.active.segment;
-        self.cut_aborted(segment.base_offset, segment.aborted().len()).map(drop)
+        self.cut_aborted(segment.base_offset, segment.aborted().len())
     }
 
-    /// Cuts a segment's index of aborted transactions to `len` entries; without any there is no file.
-    /// Answers whether its names or bytes have changed.
-    pub(super) fn cut_aborted(&self, base_offset: i64, len: usize) -> io::Result<bool> {
+    /// Cuts a segment's index of aborted transactions to `len` entries, for good once the directory is
+    /// synced; without any there is no file.
+    pub(super) fn cut_aborted(&self, base_offset: i64, len: usize) -> io::Result<()> {
         let path = self.place.segment_path(base_offset, TXN_INDEX_SUFFIX);
         let bytes = (len * AbortedTransaction::BYTES) as u64;
         match self.place.files.metadata(&path)? {
-            None => Ok(false),
-            Some(found) if found.len <= bytes && len > 0 => Ok(false),
-            Some(_) if len == 0 => self.place.remove(&path).map(|()| true),
+            None => Ok(()),
+            Some(found) if found.len <= bytes && len > 0 => Ok(()),
+            Some(_) if len == 0 => self.place.remove(&path),
             Some(_) => {
                 let file = self.place.files.open(&path, OpenMode::ReadWrite)?;
                 file.set_len(bytes)?;
-                file.sync_data()?;
-                Ok(true)
+                file.sync_data()
             }
         }
     }

@@ -121,14 +121,24 @@ fn unless_damaged<T: Default>(result: io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// Makes the file of the segment at `base` what `entries` are, for good, though it be only the page
-/// cache that has them; all of it is written anew where the page cache is not trusted. Without
-/// entries there is no file. Answers how many entries it has.
+/// How far a file is trusted that is as it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// It is durable.
+    Disk,
+    /// Only the page cache may have it.
+    PageCache,
+    /// After a failed sync not even that helps: it is written anew (R23).
+    Nothing,
+}
+
+/// Makes the file of the segment at `base` what `entries` are, for good. Without entries there is no
+/// file. Answers how many entries it has.
 pub(super) fn restore_file(
     place: &Place,
     base: i64,
     entries: &[AbortedTransaction],
-    write_all: bool,
+    trust: Trust,
 ) -> io::Result<usize> {
     let path = place.segment_path(base, TXN_INDEX_SUFFIX);
     let found = match read_file(&*place.files, &path) {
@@ -142,7 +152,8 @@ pub(super) fn restore_file(
             place.remove(&path)?;
             place.files.sync_dir(&place.dir)?;
         }
-        Some(found) if found == bytes && !write_all => {
+        Some(found) if found == bytes && trust == Trust::Disk => {}
+        Some(found) if found == bytes && trust == Trust::PageCache => {
             place.files.open(&path, OpenMode::ReadWrite)?.sync_data()?;
         }
         _ => replace_file(&*place.files, &path, &bytes)?,
