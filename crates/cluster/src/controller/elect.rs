@@ -14,8 +14,18 @@ pub fn settle(
     now: Partition<'_>,
     context: &Context,
 ) -> Option<Write> {
-    let mut next = now.state.clone();
-    let mut reason = None;
+    settle_from(image, topic, now, now.state.clone(), None, context)
+}
+
+/// The same with `next` in place of the state there is, which is changed for `reason`.
+fn settle_from(
+    image: &Image,
+    topic: &Topic,
+    now: Partition<'_>,
+    mut next: PartitionNode,
+    mut reason: Option<Reason>,
+    context: &Context,
+) -> Option<Write> {
     if exclude_unsound(image, now.assignment, &mut next) {
         reason = Some(Reason::Exclusion);
     }
@@ -27,6 +37,7 @@ pub fn settle(
         reason = reason.or(Some(Reason::Settings));
     }
     let reason = reason?;
+    next.offline = next.offline.iter().copied().filter(|m| is_current(image, *m)).collect();
     next.partition_epoch += 1;
     next.nonce = context.nonce;
     if next.leader_epoch != now.leader_epoch {
@@ -42,6 +53,30 @@ pub fn settle(
         write.checks.insert((NodeKey::Assign(topic.id).path(), assign.version));
     }
     Some(write)
+}
+
+/// What a partition becomes whose replica `member` is in an offline log directory (R23): the broker
+/// leads it no more in this registration. `None` where that is known already.
+pub(crate) fn take_offline(
+    image: &Image,
+    topic: &Topic,
+    now: Partition<'_>,
+    member: Member,
+    context: &Context,
+) -> Option<Write> {
+    if now.offline.contains(&member) {
+        return None;
+    }
+    let mut next = now.state.clone();
+    next.offline.push(member);
+    let mut write = settle_from(image, topic, now, next, Some(Reason::Offline), context)?;
+    check_registration(image, member.id, &mut write);
+    Some(write)
+}
+
+/// Whether the broker's current registration is the member's.
+fn is_current(image: &Image, member: Member) -> bool {
+    image.broker(member.id).is_some_and(|broker| broker.broker_epoch == member.epoch)
 }
 
 /// The multi fails unless broker `id` is registered exactly as the image shows it.
@@ -206,7 +241,7 @@ fn elect(
 
 #[derive(PartialEq, Eq)]
 enum Due {
-    /// The leader is gone, or another process than the one elected.
+    /// The leader is gone, has lost its disk, or is another process than the one elected.
     Needed,
     /// The leader is about to stop: only if somebody else can lead.
     Wished,
@@ -217,14 +252,20 @@ fn due(image: &Image, state: &PartitionNode) -> Option<Due> {
     let there = elected.filter(|leader| {
         image.broker(leader.id).is_some_and(|broker| broker.broker_epoch == leader.epoch)
     });
+    let there = there.filter(|leader| !image.lost_its_disk(state, leader.id));
     let Some(leader) = there else { return Some(Due::Needed) };
     let epoch = image.broker_epoch(leader.id)?;
     epoch.shutting_down.then_some(Due::Wished)
 }
 
-/// Whether the broker may take up leadership.
+/// Whether the broker takes up leadership at all.
 fn is_available(image: &Image, id: i32) -> bool {
     image.broker(id).is_some() && image.broker_epoch(id).is_some_and(|epoch| !epoch.shutting_down)
+}
+
+/// Whether the broker may take up leadership of this partition.
+fn may_lead(image: &Image, id: i32, state: &PartitionNode) -> bool {
+    is_available(image, id) && !image.lost_its_disk(state, id)
 }
 
 /// The preferred one of those that hold all that was confirmed: in sync, else eligible.
@@ -233,7 +274,7 @@ fn candidate(image: &Image, assignment: &Assignment, state: &PartitionNode) -> O
         assignment.replicas.iter().copied().find(|id| {
             let listed = members.iter().find(|member| member.id == *id);
             let sound = listed.is_some_and(|member| is_sound(image, *member, state.flush));
-            sound && is_available(image, *id)
+            sound && may_lead(image, *id, state)
         })
     };
     fit(&state.isr).or_else(|| fit(&state.elr))
@@ -254,7 +295,7 @@ fn survivor(
     }
     let can_lead = |id: &i32| {
         let whole = image.broker(*id).is_some_and(|broker| !broker.log_dir_missing);
-        whole && is_available(image, *id)
+        whole && may_lead(image, *id, state)
     };
     let listed = state.isr.iter().chain(&state.elr).map(|member| member.id);
     listed.chain(assignment.replicas.iter().copied()).find(can_lead)
@@ -290,6 +331,7 @@ pub(crate) fn first_state(
         partition_epoch: 0,
         isr,
         elr: Vec::new(),
+        offline: Vec::new(),
         min_isr: effective_min_isr(image, topic, assignment.replicas.len(), context),
         flush,
         unclean_epoch: -1,

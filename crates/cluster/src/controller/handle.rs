@@ -7,6 +7,7 @@ use super::{
     ConfigAlteration, CreatedTopic, MorePartitions, NewTopic, Refusal, TopicDefaults, TopicRef,
 };
 use crate::nodes::producer_ids::ProducerIdBlock;
+use crate::nodes::topic::Member;
 
 /// Requests that wait for the controller at most; one more waits to be taken.
 pub(super) const REQUESTS_MAX: usize = 256;
@@ -50,6 +51,7 @@ pub(super) enum Request {
     AlterConfigs(Vec<ConfigAlteration>, bool, Reply<Vec<Outcome<()>>>),
     AllocateProducerIds(i32, i64, Reply<Vec<Outcome<ProducerIdBlock>>>),
     FlushSynced(Uuid, i32, i32, Reply<Vec<Outcome<()>>>),
+    TakeOffline(Member, Vec<(Uuid, i32)>, Reply<Vec<Outcome<()>>>),
     Resign(Reply<()>),
 }
 
@@ -134,6 +136,17 @@ impl ControllerHandle {
     ) -> Result<(), Refusal> {
         let request = |reply| Request::FlushSynced(topic, partition, leader_epoch, reply);
         self.ask_one(request).await
+    }
+
+    /// A broker's word, in its registration `member`, that an I/O error took the log directory of its
+    /// replicas of `partitions` offline (R23): it resigns their leadership, and gets none of them
+    /// until it registers anew. One answer per partition, in order.
+    pub async fn take_offline(
+        &self,
+        member: Member,
+        partitions: Vec<(Uuid, i32)>,
+    ) -> Vec<Result<(), Refusal>> {
+        self.ask(partitions.len(), |reply| Request::TakeOffline(member, partitions, reply)).await
     }
 
     /// Gives the office up for good: part of an orderly shutdown.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::candidate::Ended;
 use super::configs::alter;
 use super::deletion::delete_topic;
+use super::elect::take_offline;
 use super::handle::{Outcome, Request};
 use super::producer_ids::allocate;
 use super::runtime::{Commit, Controller};
@@ -17,7 +18,7 @@ use super::{
     Write,
 };
 use crate::image::{Image, Topic};
-use crate::nodes::topic::{FlushClass, PartitionNode};
+use crate::nodes::topic::{FlushClass, Member, PartitionNode};
 use crate::nodes::{NodeKey, encode};
 use crate::tree::{Op, TreeError};
 
@@ -58,6 +59,12 @@ impl Controller {
                     flush_synced(image, topic, partition, leader_epoch, context)
                 };
                 let _ = reply.send(self.decide_all(1, false, decide).await?);
+            }
+            Request::TakeOffline(member, partitions, reply) => {
+                let decide = |image: &Image, n: usize, context: &Context, _: usize| {
+                    offline(image, partitions[n], member, context)
+                };
+                let _ = reply.send(self.decide_all(partitions.len(), false, decide).await?);
             }
             Request::Resign(_) => unreachable!("taken out by the loop"),
         }
@@ -187,6 +194,26 @@ fn created_before(image: &Image, name: &str, id: Uuid) -> Option<CreatedTopic> {
         partitions: topic.partition_count(),
         replication_factor: i32::try_from(replicas).ok()?,
     })
+}
+
+/// A broker's replica is in an offline log directory (R23).
+fn offline(
+    image: &Image,
+    (topic, index): (Uuid, i32),
+    member: Member,
+    context: &Context,
+) -> Decision<()> {
+    let current = image.broker(member.id).map(|broker| broker.broker_epoch);
+    if current != Some(member.epoch) {
+        let message = format!("Broker epoch {} is not current: {current:?}.", member.epoch);
+        return Err(Refusal::new(ErrorCode::StaleBrokerEpoch, message));
+    }
+    let topic = image.topic_by_id(topic);
+    let found = topic.and_then(|topic| Some((topic, topic.partition(index)?)));
+    let (topic, now) = found.filter(|(_, now)| now.replicas().contains(&member.id)).ok_or_else(
+        || Refusal::new(ErrorCode::UnknownTopicOrPartition, "There is no such replica."),
+    )?;
+    Ok(((), take_offline(image, topic, now, member, context).into_iter().collect()))
 }
 
 /// From syncing to acked, on the leader's word (R18c).

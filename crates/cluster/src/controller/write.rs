@@ -15,6 +15,8 @@ pub enum Reason {
     Exclusion,
     /// `min_isr` or the flush class follows the settings.
     Settings,
+    /// A broker's log directory is offline.
+    Offline,
     /// A half-made change is completed or removed.
     Repair,
     /// A client or a broker asked for it.

@@ -112,10 +112,16 @@ impl Partition<'_> {
         &self.assignment.replicas
     }
 
-    /// Replicas that are not registered.
+    /// Replicas that are not registered, or whose log directory is offline.
     pub fn offline_replicas(&self, image: &Image) -> Vec<i32> {
-        let there = |id: &i32| image.broker(*id).is_some();
+        let there = |id: &i32| image.broker(*id).is_some() && !self.lost_its_disk(image, *id);
         self.assignment.replicas.iter().copied().filter(|id| !there(id)).collect()
+    }
+
+    /// Whether an I/O error took the log directory of broker `id` offline that its replica lies in,
+    /// in the broker's current registration (R23).
+    pub fn lost_its_disk(&self, image: &Image, id: i32) -> bool {
+        image.lost_its_disk(self.state, id)
     }
 }
 
@@ -180,6 +186,11 @@ impl Topic {
 static NO_CONFIG: LazyLock<BTreeMap<String, String>> = LazyLock::new(BTreeMap::new);
 
 impl Image {
+    pub(crate) fn lost_its_disk(&self, state: &PartitionNode, id: i32) -> bool {
+        let current = self.broker(id).map(|broker| broker.broker_epoch);
+        state.offline.iter().any(|member| member.id == id && Some(member.epoch) == current)
+    }
+
     /// The cluster's id; empty before the tree is set up.
     pub fn cluster_id(&self) -> &str {
         self.cluster.as_ref().map_or("", |cluster| &cluster.cluster_id)

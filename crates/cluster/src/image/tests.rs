@@ -40,6 +40,7 @@ fn state(epoch: i32) -> PartitionNode {
         partition_epoch: epoch,
         isr: vec![Member { id: 1, epoch: 1 }],
         elr: vec![],
+        offline: vec![],
         min_isr: 1,
         flush: FlushClass::Acked,
         unclean_epoch: -1,

@@ -23,6 +23,7 @@ fn partition() -> PartitionNode {
         partition_epoch: 9,
         isr: vec![Member { id: 1, epoch: 7 }, Member { id: 2, epoch: 3 }],
         elr: vec![Member { id: 3, epoch: 1 }],
+        offline: vec![Member { id: 2, epoch: 3 }],
         min_isr: 2,
         flush: FlushClass::Acked,
         unclean_epoch: -1,

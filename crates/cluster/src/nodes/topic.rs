@@ -132,6 +132,10 @@ pub struct PartitionNode {
     /// Replicas out of sync that hold everything committed all the same (KIP-966).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elr: Vec<Member>,
+    /// Replicas whose log directory an I/O error took offline, each with the registration that it
+    /// happened in (R23): they do not lead while that registration lasts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offline: Vec<Member>,
     /// The effective `min.insync.replicas` (R22).
     pub min_isr: i32,
     /// What an acknowledgement means.
@@ -175,6 +179,9 @@ impl NodeValue for PartitionNode {
         if self.isr.is_empty() || self.isr.len() + self.elr.len() > REPLICAS_MAX {
             let (isr, elr) = (self.isr.len(), self.elr.len());
             return Err(format!("{isr} replicas in sync and {elr} eligible ones cannot be"));
+        }
+        if self.offline.len() > REPLICAS_MAX {
+            return Err(format!("{} offline replicas are too many", self.offline.len()));
         }
         let ids: BTreeSet<i32> = self.isr.iter().chain(&self.elr).map(|m| m.id).collect();
         if ids.len() != self.isr.len() + self.elr.len() {

@@ -309,3 +309,38 @@ fn to_os_waits_until_every_listed_registration_would_be_sound_under_it() {
     world.settle();
     assert_eq!(world.show(), "1@1 isr 1:1 2:2");
 }
+
+#[test]
+fn a_leader_whose_disk_fails_resigns_to_the_next_in_sync() {
+    let mut world = World::with_brokers(2);
+    world.topic(&[1, 2], &[]);
+    world.lose_disk(1);
+    assert_eq!(world.show(), "2@1 isr 1:1 2:1 offline 1:1", "the new leader shrinks its ISR itself");
+    world.settle();
+    world.stop(2);
+    world.settle();
+    assert_eq!(world.show(), "none@2 isr 1:1 2:1 offline 1:1", "not the one without a disk");
+}
+
+#[test]
+fn a_partition_on_one_failed_disk_has_no_leader_until_the_broker_registers_anew() {
+    let mut world = World::with_brokers(1);
+    world.topic(&[1], &[("unclean.leader.election.enable", "true")]);
+    world.lose_disk(1);
+    assert_eq!(world.show(), "none@1 isr 1:1 offline 1:1", "not even uncleanly");
+    world.settle();
+    world.lose_disk(1);
+    assert_eq!(world.show(), "none@1 isr 1:1 offline 1:1", "told twice");
+    world.start(1, Intact);
+    world.settle();
+    assert_eq!(world.show(), "1@2 isr 1:2");
+}
+
+#[test]
+fn a_follower_whose_disk_fails_is_listed_and_nothing_else_changes() {
+    let mut world = World::with_brokers(2);
+    world.topic(&[1, 2], &[]);
+    world.lose_disk(2);
+    world.settle();
+    assert_eq!(world.show(), "1@0 isr 1:1 2:1 offline 2:1");
+}

@@ -17,6 +17,7 @@ enum Step {
     Start(i32, Restart, bool),
     Stop(i32),
     Shutdown(i32),
+    LoseDisk(i32),
     Create(u8, i32, i32, bool),
     Delete(u8),
     MinIsr(u8, u8),
@@ -37,7 +38,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (broker.clone(), restart, prop::bool::weighted(0.1))
             .prop_map(|(id, restart, missing)| Step::Start(id, restart, missing)),
         3 => broker.clone().prop_map(Step::Stop),
-        1 => broker.prop_map(Step::Shutdown),
+        1 => broker.clone().prop_map(Step::Shutdown),
+        2 => broker.prop_map(Step::LoseDisk),
         3 => (0..3u8, 1..4i32, 1..4i32, any::<bool>())
             .prop_map(|(name, n, rf, os)| Step::Create(name, n, rf, os)),
         1 => (0..3u8).prop_map(Step::Delete),
@@ -61,6 +63,7 @@ fn take(world: &mut World, step: &Step) {
         }
         Step::Stop(id) => world.stop(*id),
         Step::Shutdown(id) => world.begin_shutdown(*id),
+        Step::LoseDisk(id) => world.lose_disk(*id),
         Step::Create(n, partitions, replication_factor, os) => {
             let flush = if *os { "os" } else { "acked" };
             let topic = NewTopic {
@@ -134,6 +137,7 @@ fn check_invariants(world: &World, before: &States) {
                 let entry = now.leader_member().expect("I17: the leader is in sync");
                 let broker = image.broker(leader).expect("a leader is registered");
                 assert_eq!(entry.epoch, broker.broker_epoch, "R12: elected in this incarnation");
+                assert!(!now.offline.contains(&entry), "R23 {:?}", now.state);
             }
             let unsound = |member: &&crate::Member| {
                 let epoch = image.broker_epoch(member.id).unwrap();

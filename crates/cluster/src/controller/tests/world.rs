@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+use crate::Member;
 use crate::controller::deletion::delete_topic;
+use crate::controller::elect::take_offline;
 use crate::controller::topics::create_topic;
 use crate::controller::{
     ConfigRules, Context, NewTopic, PartitionDefaults, Refusal, Scope, TopicDefaults, TopicRef,
@@ -117,6 +119,22 @@ impl World {
         self.state.apply(SessionId(0), &[op]).unwrap();
     }
 
+    /// An I/O error takes the disk of a broker: what it holds of any topic is offline.
+    pub(super) fn lose_disk(&mut self, id: i32) {
+        let image = self.image();
+        let Some(broker) = image.broker(id) else { return };
+        let member = Member { id, epoch: broker.broker_epoch };
+        let mut writes = Vec::new();
+        for topic in image.topics() {
+            let held = topic.partitions().filter(|now| now.replicas().contains(&id));
+            let told = held.filter_map(|now| {
+                take_offline(&image, topic, now, member, &self.context())
+            });
+            writes.extend(told);
+        }
+        self.write(&writes);
+    }
+
     pub(super) fn decide(&self) -> Vec<Write> {
         reconcile(&self.image(), &Scope::All, &BTreeSet::new(), &self.context())
     }
@@ -204,6 +222,9 @@ impl World {
         let mut text = format!("{leader}@{} isr {}", state.leader_epoch, members(&state.isr));
         if !state.elr.is_empty() {
             text += &format!(" elr {}", members(&state.elr));
+        }
+        if !state.offline.is_empty() {
+            text += &format!(" offline {}", members(&state.offline));
         }
         if state.unclean_epoch >= 0 {
             text += &format!(" unclean {}", state.unclean_epoch);
