@@ -24,11 +24,14 @@ use crate::data_dir::DataDir;
 use crate::fetch_session::FetchSessions;
 use crate::membership::{Membership, MembershipError};
 use crate::memory::Memory;
+use crate::offline_dirs::OfflineDirs;
 use crate::partitions::{Identity, Partitions};
 use crate::producer_ids::ProducerIds;
 use crate::request::ListenerInfo;
 use crate::server::{Bound, Server, ServerLimits};
-use crate::{checkpointer, cleaner, deletion, flush_class, flusher, retention, strays};
+use crate::{
+    checkpointer, cleaner, deletion, flush_class, flusher, offline_dirs, retention, strays,
+};
 
 /// Time that connections have to end once the broker stops.
 const CONNECTIONS_STOP_MAX: Duration = Duration::from_secs(5);
@@ -55,6 +58,8 @@ pub struct Broker {
     pub(crate) producer_ids: ProducerIds,
     /// What requests may occupy.
     pub(crate) memory: Memory,
+    /// Tells when a log directory goes offline.
+    pub(crate) offline_dirs: OfflineDirs,
     config: Arc<ArcSwap<BrokerConfig>>,
     broker_epoch: i64,
     stopping: AtomicBool,
@@ -178,6 +183,12 @@ impl RunningBroker {
         &self.address
     }
 
+    /// Waits until the last log directory is offline, after an I/O error in each; answers why, in
+    /// one line. The broker serves nothing any more then, and an orderly stop would prove nothing.
+    pub async fn all_disks_lost(&self) -> String {
+        offline_dirs::all_lost(&self.broker).await
+    }
+
     /// Stops in order: no new requests, the answers of those begun, every log on stable storage,
     /// the checkpoints, the clean marker.
     pub async fn stop(self) {
@@ -244,6 +255,7 @@ fn build(
     let config = Arc::new(ArcSwap::from_pointee(config));
     let identity =
         Identity { broker_id: membership.broker_id(), first_epoch: membership.broker_epoch() };
+    let offline_dirs = OfflineDirs::of(&dirs);
     let partitions = Partitions::new(env.clone(), identity, dirs, Arc::clone(&config));
     Arc::new(Broker {
         env,
@@ -255,6 +267,7 @@ fn build(
         fetch_sessions: FetchSessions::new(slots),
         producer_ids: ProducerIds::default(),
         memory,
+        offline_dirs,
         config,
         broker_epoch: identity.first_epoch,
         stopping: AtomicBool::new(false),
@@ -294,6 +307,7 @@ fn background_tasks(
         let job = checkpointer::run_high_watermarks(env.clone(), Arc::clone(dir), interval);
         tasks.push(background.spawn(job));
     }
+    tasks.push(background.spawn(offline_dirs::run(Arc::clone(broker))));
     tasks.push(background.spawn(retention::run(Arc::clone(broker))));
     tasks.push(background.spawn(cleaner::run(Arc::clone(broker))));
     tasks.push(background.spawn(run_upkeep(Arc::downgrade(broker))));

@@ -33,6 +33,7 @@ mod leader;
 mod log_config;
 mod membership;
 mod memory;
+mod offline_dirs;
 mod partition;
 mod partitions;
 mod producer_ids;

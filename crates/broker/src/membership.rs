@@ -175,7 +175,10 @@ impl Membership {
 
     /// Last step, after every log is closed; `clean` if all of them are on stable storage.
     pub(crate) async fn leave(self, clean: bool) {
-        if !clean || self.log_dirs.iter().any(|dir| dir.offline().is_some()) {
+        // After a failed sync in this boot the page cache may say more than the disk holds, of logs
+        // that nobody has opened and written anew since (R23).
+        let doubtful = |dir: &Arc<LogDir>| dir.offline().is_some() || dir.distrusts_page_cache();
+        if !clean || self.log_dirs.iter().any(doubtful) {
             return;
         }
         let pair =

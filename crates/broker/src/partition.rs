@@ -161,6 +161,11 @@ impl Partition {
         &self.id
     }
 
+    /// The topic's id.
+    pub(crate) fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
     /// The log directory that holds it.
     pub(crate) fn dir(&self) -> &Arc<DataDir> {
         &self.dir
@@ -178,10 +183,21 @@ impl Partition {
     /// The epoch in which this broker leads.
     ///
     /// # Errors
-    /// NOT_LEADER_OR_FOLLOWER when it does not.
+    /// KAFKA_STORAGE_ERROR once the log's directory is offline, whoever leads since;
+    /// NOT_LEADER_OR_FOLLOWER when another broker does.
     pub(crate) fn leader_epoch(&self) -> Result<i32, ErrorCode> {
+        self.check_online()?;
         let leadership = self.lock().leadership;
         leadership.map(|leadership| leadership.epoch).ok_or(ErrorCode::NotLeaderOrFollower)
+    }
+
+    /// # Errors
+    /// KAFKA_STORAGE_ERROR once the log's directory is offline.
+    fn check_online(&self) -> Result<(), ErrorCode> {
+        match self.dir.log_dir().offline() {
+            Some(_) => Err(ErrorCode::KafkaStorageError),
+            None => Ok(()),
+        }
     }
 
     /// Compares the leader epoch that a client knows (-1: none) with this one, which it answers.
@@ -243,6 +259,7 @@ impl Partition {
     ) -> Result<Appended, Refusal> {
         let now_ms = self.env.clock.wall_ms();
         let mut state = self.lock();
+        self.check_online()?;
         let leadership = state.leadership.ok_or(ErrorCode::NotLeaderOrFollower)?;
         if required_epoch.is_some_and(|epoch| epoch != leadership.epoch) {
             return Err(ErrorCode::NotLeaderOrFollower.into());
@@ -319,6 +336,7 @@ impl Partition {
                 }
                 Some(Ok(()))
             }
+            _ if self.dir.log_dir().offline().is_some() => Some(Err(ErrorCode::KafkaStorageError)),
             _ => Some(Err(ErrorCode::NotLeaderOrFollower)),
         }
     }

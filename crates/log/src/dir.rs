@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use klamm_env::Files;
-use klamm_env::files::{Lock, Space, Volume};
+use klamm_env::files::{File, Lock, Space, Volume};
 use uuid::Uuid;
 
-use crate::checkpoint::{encode_offsets, replace_file};
+use crate::checkpoint::{encode_offsets, replace_file, replace_file_unsynced};
 use crate::error::{LogDirError, Offline};
 use crate::files::Place;
 use crate::names::{TopicPartition, uuid_to_base64};
@@ -115,6 +115,8 @@ pub struct LogDir {
     /// Held while a partition's directory is looked at and then renamed.
     renaming: Mutex<()>,
     offline: OnceLock<Arc<str>>,
+    /// Told once, when the directory goes offline.
+    offline_listener: OnceLock<Box<dyn Fn() + Send + Sync>>,
     _lock: Box<dyn Lock>,
 }
 
@@ -179,6 +181,7 @@ impl LogDir {
             writing: Mutex::new(()),
             renaming: Mutex::new(()),
             offline: OnceLock::new(),
+            offline_listener: OnceLock::new(),
             _lock: lock,
             files,
         };
@@ -335,6 +338,15 @@ impl LogDir {
         self.offline.get().map(|reason| Offline { reason: Arc::clone(reason) })
     }
 
+    /// Calls `listener` once the directory is offline, at once if it is already; it may be called
+    /// again, and under the lock of any log. To be set once.
+    pub fn on_offline(&self, listener: impl Fn() + Send + Sync + 'static) {
+        let listener = self.offline_listener.get_or_init(|| Box::new(listener));
+        if self.offline.get().is_some() {
+            listener();
+        }
+    }
+
     /// Takes the directory offline for the life of this process, and leaves a marker so that the
     /// next one in this boot does not trust what a failed write may have left in the page cache.
     pub fn take_offline(&self, reason: &str) {
@@ -347,12 +359,18 @@ impl LogDir {
             return;
         }
         tracing::error!(dir = %self.path.display(), reason, "log directory is offline");
+        if let Some(listener) = self.offline_listener.get() {
+            listener();
+        }
         let mut properties = Properties::default();
         properties.set("version", "1");
         properties.set("boot.id", &self.boot_id);
         let content = properties.encode_checked();
         let path = self.path.join(OFFLINE_MARKER);
-        if let Err(error) = replace_file(&*self.files, &path, content.as_bytes()) {
+        // Not synced: it speaks of this boot only, and of a disk whose syncs fail.
+        let unsynced = |_: &dyn File| Ok(());
+        let left = replace_file_unsynced(&*self.files, &path, content.as_bytes(), unsynced);
+        if let Err(error) = left {
             // Nothing more can be done on a disk that fails.
             tracing::error!(dir = %self.path.display(), %error, "offline marker not written");
         }
@@ -360,7 +378,7 @@ impl LogDir {
 
     /// Whether an earlier process of this boot left the directory after an I/O error: what lies
     /// past the recovery points must be written anew before it is trusted.
-    pub(crate) fn distrusts_page_cache(&self) -> bool {
+    pub fn distrusts_page_cache(&self) -> bool {
         self.found.offline_boot_id.as_ref() == Some(&self.boot_id)
     }
 

@@ -6,6 +6,7 @@
 //! - 8 to 10: the cluster's authorized operations; from 8 on those of topics.
 //! - From 10 on answers have topic ids, from 12 on a topic may be asked for by its id. 10 and 11 have
 //!   the field and refuse it.
+//! - A replica in a log directory that an I/O error took offline is listed as offline too.
 //! - Version 0 calls a partition with unregistered replicas REPLICA_NOT_AVAILABLE; later ones list
 //!   the replicas as offline.
 //!
@@ -176,8 +177,8 @@ fn state(
     partition: Partition<'_>,
 ) -> MetadataResponsePartition {
     let reachable = |id: &i32| endpoint(ctx, image, *id).is_some();
-    let offline: Vec<i32> =
-        partition.replicas().iter().copied().filter(|id| !reachable(id)).collect();
+    let there = |id: &i32| reachable(id) && !partition.lost_its_disk(image, *id);
+    let offline: Vec<i32> = partition.replicas().iter().copied().filter(|id| !there(id)).collect();
     let leader = partition.leader.filter(reachable);
     let error = match (leader, partition.leader) {
         (None, Some(id)) if ctx.api_version >= 6 && image.broker(id).is_some() => {

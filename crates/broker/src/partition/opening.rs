@@ -55,10 +55,8 @@ impl Partition {
     /// KAFKA_STORAGE_ERROR once the log's directory is offline: what its page cache shows may not be
     /// what the disk holds.
     pub(crate) fn readable(&self) -> Result<Option<&LogReader>, ErrorCode> {
-        match self.dir.log_dir().offline() {
-            Some(_) => Err(ErrorCode::KafkaStorageError),
-            None => Ok(self.reader.get()),
-        }
+        self.check_online()?;
+        Ok(self.reader.get())
     }
 
     /// Keeps others from opening the log and from giving its directory another name.

@@ -9,21 +9,25 @@ use klamm_env::Env;
 use klamm_env::files::{DirEntry, File, Files, Lock, Metadata, OpenMode, Volume};
 use klamm_protocol::compression::Compression;
 use klamm_protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
-use klamm_protocol::messages::{DescribeLogDirsRequest, ListOffsetsRequest};
+use klamm_protocol::messages::metadata::MetadataResponsePartition;
+use klamm_protocol::messages::{DescribeLogDirsRequest, ListOffsetsRequest, MetadataRequest};
 use klamm_protocol::records::{BatchBuilder, NewRecord};
 use tempfile::TempDir;
 
 use crate::broker::{TestBroker, eventually, start_in};
 use crate::socket::{batch, records};
 
+const BROKER: i32 = 1;
 const STORAGE_ERROR: i16 = 56;
+const LEADER_NOT_AVAILABLE: i16 = 5;
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 
-/// So many syncs below `dir` fail; each is counted.
+/// So many syncs below `dir` fail; each is counted, and so are bytes that are written.
 #[derive(Debug, Default)]
 struct Syncs {
     fail: AtomicU64,
     failed: AtomicU64,
+    written: AtomicU64,
 }
 
 struct FailingFiles {
@@ -122,6 +126,7 @@ impl File for FailingFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.syncs.written.fetch_add(bytes.len() as u64, Ordering::SeqCst);
         self.file.write_all_at(bytes, offset)
     }
 
@@ -149,6 +154,13 @@ impl File for FailingFile {
 
 fn broker(root: &Path) -> (TestBroker, Arc<Syncs>) {
     broker_with(root, &[])
+}
+
+/// A broker that starts well; then the next `fail` syncs fail.
+fn broker_from(root: &Path, fail: u64) -> (TestBroker, Arc<Syncs>) {
+    let (broker, syncs) = broker(root);
+    syncs.fail.store(fail, Ordering::SeqCst);
+    (broker, syncs)
 }
 
 fn broker_with(root: &Path, set: &[(&str, &str)]) -> (TestBroker, Arc<Syncs>) {
@@ -199,8 +211,64 @@ fn hazards_43_and_44_a_failed_sync_takes_one_directory_offline_and_everybody_is_
     let found = socket.call(4, &DescribeLogDirsRequest { topics: None });
     let codes: Vec<i16> = found.results.iter().map(|result| result.error_code).collect();
     assert_eq!(codes, [0, STORAGE_ERROR]);
-    // The marker of the failure is the one thing that is still tried.
-    assert!(syncs.failed.load(Ordering::SeqCst) <= failed + 1, "no sync is tried again");
+    eventually("the tree says that nobody leads what is on the dead disk", || {
+        metadata(&broker).iter().zip(&answers).all(|(state, answer)| match answer {
+            0 => state.leader_id == BROKER && state.error_code == 0,
+            _ => state.leader_id == -1 && state.error_code == LEADER_NOT_AVAILABLE,
+        })
+    });
+    for (state, answer) in metadata(&broker).iter().zip(&answers) {
+        let offline: &[i32] = if *answer == 0 { &[] } else { &[BROKER] };
+        assert_eq!(state.offline_replicas, offline, "{state:?}");
+        let again = socket.produce("t", state.partition_index, -1, batch(&[b"later"])).error_code;
+        assert_eq!(again, *answer, "the disk is at fault, not the client's metadata");
+    }
+    assert_eq!(syncs.failed.load(Ordering::SeqCst), failed, "no sync is tried again");
+}
+
+/// The partitions of `t`, in order.
+fn metadata(broker: &TestBroker) -> Vec<MetadataResponsePartition> {
+    let request = MetadataRequest { topics: None, ..MetadataRequest::default() };
+    let mut topics = broker.connect().call(9, &request).topics;
+    let mut partitions = topics.remove(0).partitions;
+    partitions.sort_by_key(|partition| partition.partition_index);
+    partitions
+}
+
+#[test]
+fn hazard_96_after_a_restart_in_the_same_boot_a_failed_disk_serves_only_what_was_written_anew() {
+    const BYTES: usize = 100_000;
+    let root = TempDir::new().expect("a directory");
+    let (broker, syncs) = broker(root.path());
+    broker.topic("t", 2, &[]);
+    let mut socket = broker.connect();
+    for index in 0..2 {
+        assert_eq!(socket.produce("t", index, -1, batch(&[b"before"])).error_code, 0);
+    }
+    syncs.fail.store(u64::MAX, Ordering::SeqCst);
+    let lost = batch(&[&[7; BYTES]]);
+    let answers = [0, 1].map(|index| socket.produce("t", index, -1, lost.clone()).error_code);
+    let index = i32::from(answers == [0, STORAGE_ERROR]);
+    assert!(answers.contains(&STORAGE_ERROR) && answers.contains(&0), "{answers:?}");
+    broker.stop();
+    // The page cache still has what was never synced; the disk goes on failing.
+    let (broker, syncs) = broker_from(root.path(), u64::MAX);
+    assert_eq!(broker.connect().fetch("t", index, 0, 0).error_code, STORAGE_ERROR);
+    assert_eq!(broker.connect().fetch("t", 1 - index, 0, 0).error_code, 0);
+    eventually("nobody leads there", || {
+        metadata(&broker).iter().all(|state| {
+            state.leader_id == if state.partition_index == index { -1 } else { BROKER }
+        })
+    });
+    assert!(syncs.failed.load(Ordering::SeqCst) > 0, "the rest was not even tried");
+    broker.stop();
+    let (broker, syncs) = broker_from(root.path(), 0);
+    syncs.written.store(0, Ordering::SeqCst);
+    let fetched = broker.connect().fetch("t", index, 0, 0);
+    assert_eq!((fetched.error_code, records(&fetched).len()), (0, 2));
+    let written = syncs.written.load(Ordering::SeqCst);
+    assert!(written >= BYTES as u64, "{written} bytes: the disk was never given the rest");
+    assert!(metadata(&broker).iter().all(|state| state.leader_id == BROKER));
 }
 
 #[test]

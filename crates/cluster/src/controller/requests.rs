@@ -210,9 +210,10 @@ fn offline(
     }
     let topic = image.topic_by_id(topic);
     let found = topic.and_then(|topic| Some((topic, topic.partition(index)?)));
-    let (topic, now) = found.filter(|(_, now)| now.replicas().contains(&member.id)).ok_or_else(
-        || Refusal::new(ErrorCode::UnknownTopicOrPartition, "There is no such replica."),
-    )?;
+    let (topic, now) =
+        found.filter(|(_, now)| now.replicas().contains(&member.id)).ok_or_else(|| {
+            Refusal::new(ErrorCode::UnknownTopicOrPartition, "There is no such replica.")
+        })?;
     Ok(((), take_offline(image, topic, now, member, context).into_iter().collect()))
 }
 

@@ -63,7 +63,11 @@ pub(crate) async fn run(env: &Env, verb: Serve) -> Outcome {
     let ready = format!("klamm {} ready on {}\n", env!("CARGO_PKG_VERSION"), broker.address());
     io::stdout().write_all(ready.as_bytes())?;
     io::stdout().flush()?;
-    stop.asked().await;
+    tokio::select! {
+        biased;
+        () = stop.asked() => {}
+        reason = broker.all_disks_lost() => return Err(Failure::Refused(reason)),
+    }
     tokio::select! {
         () = broker.stop() => Ok(()),
         () = stop.asked() => Err(Failure::Refused("stopped at once".to_owned())),

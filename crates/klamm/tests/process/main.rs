@@ -8,6 +8,7 @@ mod broker_process;
 
 mod compat_quirks;
 mod data_directory;
+mod dead_disk;
 mod fetch_refusals;
 mod frames;
 mod full_disk;

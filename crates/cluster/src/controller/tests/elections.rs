@@ -315,7 +315,11 @@ fn a_leader_whose_disk_fails_resigns_to_the_next_in_sync() {
     let mut world = World::with_brokers(2);
     world.topic(&[1, 2], &[]);
     world.lose_disk(1);
-    assert_eq!(world.show(), "2@1 isr 1:1 2:1 offline 1:1", "the new leader shrinks its ISR itself");
+    assert_eq!(
+        world.show(),
+        "2@1 isr 1:1 2:1 offline 1:1",
+        "the new leader shrinks its ISR itself"
+    );
     world.settle();
     world.stop(2);
     world.settle();

@@ -127,9 +127,8 @@ impl World {
         let mut writes = Vec::new();
         for topic in image.topics() {
             let held = topic.partitions().filter(|now| now.replicas().contains(&id));
-            let told = held.filter_map(|now| {
-                take_offline(&image, topic, now, member, &self.context())
-            });
+            let told =
+                held.filter_map(|now| take_offline(&image, topic, now, member, &self.context()));
             writes.extend(told);
         }
         self.write(&writes);
@@ -215,7 +214,7 @@ impl World {
         let image = self.image();
         let state = image.topic("t").unwrap().partition(0).unwrap().state.clone();
         let leader = state.leader.map_or("none".to_owned(), |id| id.to_string());
-        let members = |members: &[crate::Member]| {
+        let members = |members: &[Member]| {
             let each = members.iter().map(|m| format!("{}:{}", m.id, m.epoch));
             each.collect::<Vec<_>>().join(" ")
         };

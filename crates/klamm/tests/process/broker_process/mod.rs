@@ -132,6 +132,11 @@ impl BrokerProcess {
         self.running.wait()
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) fn ended(mut self) -> Ended {
+        self.running.wait()
+    }
+
     /// Kills it without warning; answers how to start it again.
     pub(crate) fn kill(mut self) -> Launch {
         self.running.signal(Signal::KILL);
