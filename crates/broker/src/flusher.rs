@@ -6,9 +6,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use klamm_env::files::is_out_of_descriptors;
 use klamm_log::SyncPoint;
 use tracing::debug;
 
@@ -20,11 +22,16 @@ use crate::waiters::{Signal, fire_all};
 /// `fdatasync` cost as much as one `syncfs`, which also flushes what strangers wrote.
 const VOLUME_SYNC_FILES_MIN: usize = 4;
 
+/// Pause after a sync that lacked a descriptor: others have to end before one is free.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
 /// Syncs the partitions of `dir` as they become dirty; ends only by being dropped.
 pub(crate) async fn run(dir: Arc<DataDir>) {
     loop {
         let group = dir.dirty.take().await;
-        sync_group(&dir, &group);
+        if sync_group(&dir, &group) == Outcome::Again {
+            tokio::time::sleep(SHORTAGE_PAUSE).await;
+        }
         // On a simulated single loop the others run between two syncs.
         tokio::task::yield_now().await;
     }
@@ -50,15 +57,29 @@ pub(crate) async fn run_later(dir: Arc<DataDir>) {
     }
 }
 
+/// What became of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is durable, or its directory is offline.
+    Done,
+    /// For want of a descriptor some of it is not; those partitions are dirty again.
+    Again,
+}
+
 /// Makes durable what the group has appended, and wakes whoever waited for it.
-pub(crate) fn sync_group(dir: &DataDir, group: &[Arc<Partition>]) {
+pub(crate) fn sync_group(dir: &DataDir, group: &[Arc<Partition>]) -> Outcome {
     let begun: Vec<_> =
         group.iter().filter_map(|partition| Some((partition, partition.begin_sync()?))).collect();
     let volume_synced = sync_volume(dir, &begun);
     let mut woken: Vec<Arc<Signal>> = Vec::new();
     let mut failed = false;
+    let mut short = false;
     for (partition, point) in begun {
         let outcome = if volume_synced { Ok(()) } else { point.run() };
+        if outcome.as_ref().is_err_and(is_out_of_descriptors) {
+            short = true;
+            partition.sync_again();
+        }
         match partition.end_sync(point, outcome) {
             Ok(signals) => woken.extend(signals),
             Err(_) => failed = true,
@@ -71,6 +92,7 @@ pub(crate) fn sync_group(dir: &DataDir, group: &[Arc<Partition>]) {
     if failed {
         dir.wake_all();
     }
+    if short { Outcome::Again } else { Outcome::Done }
 }
 
 /// Syncs the whole file system where that is cheaper; whether it did. Its errors may be a

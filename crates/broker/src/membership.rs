@@ -218,10 +218,13 @@ fn open_files_max(files: &dyn Files, config: &BrokerConfig) -> usize {
     if let Ok(given @ 1..) = usize::try_from(config.log_open_files_max) {
         return given;
     }
-    let half = limit.and_then(|limit| usize::try_from(limit / 2).ok());
+    let half =
+        limit.and_then(|limit| usize::try_from(limit.saturating_sub(DESCRIPTORS_OWN) / 2).ok());
     half.unwrap_or(OPEN_FILES_DEFAULT_MAX).clamp(1, OPEN_FILES_DEFAULT_MAX)
 }
 
+/// Descriptors that event loops, locks, the tree and a few connections need.
+const DESCRIPTORS_OWN: u64 = 48;
 /// Open segment files where neither the configuration nor the system says less.
 const OPEN_FILES_DEFAULT_MAX: usize = 65_536;
 

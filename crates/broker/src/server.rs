@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use klamm_env::Loop;
 use klamm_env::network::{Incoming, Listener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use klamm_log::DESCRIPTORS_SPARE;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
@@ -19,8 +20,15 @@ use crate::frame_reader::ReadBuffers;
 use crate::request::{ConnectionInfo, ListenerInfo};
 use crate::wakes::Wakes;
 
-/// Pause after an accept that failed for lack of descriptors or memory.
+/// Longest wait for the end of a connection where there is no descriptor for one more, or no memory:
+/// a file that is closed frees one too, and tells nobody.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// The share of the descriptors left at the start that connections leave to the logs, as a divisor.
+const RESERVED_SHARE: u64 = 8;
+/// The least that they leave: some more than where the logs themselves stop to open files.
+const RESERVED_MIN: u64 = DESCRIPTORS_SPARE + 8;
+/// Connections that are accepted even so: somebody has to be able to delete a topic.
+const CONNECTIONS_MIN: usize = 8;
 
 /// The limits of a server.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +66,10 @@ struct Shared {
     workers: Vec<Worker>,
     limits: ServerLimits,
     open: Arc<Semaphore>,
+    /// Descriptors that connections leave, so that logs can be opened and rolled.
+    descriptors_reserved: u64,
+    /// Told when a connection has ended.
+    ended: Notify,
     per_ip: Mutex<HashMap<IpAddr, usize>>,
     next_id: AtomicU64,
     stopping: watch::Receiver<bool>,
@@ -80,12 +92,17 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let connections_max = limits.connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let workers: Vec<_> = loops.into_iter().map(Worker::new).collect();
+        broker.env.files.count_descriptors();
+        let left = broker.env.files.descriptors_left().unwrap_or(0);
+        let descriptors_reserved = RESERVED_MIN.max(left / RESERVED_SHARE);
         let first = workers.first().expect("at least one loop").run_on.clone();
         let shared = Arc::new(Shared {
             broker,
             workers,
             limits,
             open: Arc::new(Semaphore::new(connections_max)),
+            descriptors_reserved,
+            ended: Notify::new(),
             per_ip: Mutex::default(),
             next_id: AtomicU64::new(1),
             stopping,
@@ -116,6 +133,7 @@ impl Server {
 async fn accept(shared: Arc<Shared>, bound: Bound) {
     let Bound { mut listener, info } = bound;
     let mut stopping = shared.stopping.clone();
+    let mut exhausted = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -123,10 +141,15 @@ async fn accept(shared: Arc<Shared>, bound: Bound) {
             accepted = accept_one(&shared, listener.as_mut()) => accepted,
         };
         match accepted {
-            Ok((incoming, permit)) => shared.admit(incoming, permit, &info),
+            Ok((incoming, permit)) => {
+                exhausted = false;
+                shared.admit(incoming, permit, &info);
+            }
             Err(error) if is_exhaustion(&error) => {
-                warn!("no connection can be accepted at the moment: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                if !std::mem::replace(&mut exhausted, true) {
+                    warn!("no connection can be accepted at the moment: {error}");
+                }
+                shared.connection_ended().await;
             }
             // The client was gone before it was accepted.
             Err(error) => debug!("accept: {error}"),
@@ -140,6 +163,13 @@ async fn accept_one(
     listener: &mut dyn Listener,
 ) -> io::Result<(Box<dyn Incoming>, OwnedSemaphorePermit)> {
     let permit = Arc::clone(&shared.open).acquire_owned().await.expect("nobody closes it");
+    let mut told = false;
+    while !shared.has_descriptor() {
+        if !std::mem::replace(&mut told, true) {
+            warn!("connections wait: the other descriptors are kept for the logs");
+        }
+        shared.connection_ended().await;
+    }
     Ok((listener.accept().await?, permit))
 }
 
@@ -156,6 +186,20 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 impl Shared {
+    /// Whether a connection more leaves the logs what they need.
+    fn has_descriptor(&self) -> bool {
+        let permits = self.limits.connections_max.clamp(1, Semaphore::MAX_PERMITS);
+        let connections = permits.saturating_sub(self.open.available_permits());
+        let left = self.broker.env.files.descriptors_left();
+        connections <= CONNECTIONS_MIN || left.is_none_or(|left| left > self.descriptors_reserved)
+    }
+
+    /// Waits until a connection has ended, no longer than [`ACCEPT_PAUSE`].
+    async fn connection_ended(&self) {
+        // Whoever comes back looks again in either case.
+        let _ = tokio::time::timeout(ACCEPT_PAUSE, self.ended.notified()).await;
+    }
+
     fn admit(
         self: &Arc<Self>,
         incoming: Box<dyn Incoming>,
@@ -173,7 +217,7 @@ impl Shared {
         let info = self.describe(peer, listener, &worker.wakes);
         let (shared, buffers) = (Arc::clone(self), Arc::clone(&worker.buffers));
         worker.run_on.spawn(async move {
-            let _counted = (permit, per_ip, load);
+            let counted = (permit, per_ip, load);
             match incoming.attach() {
                 Ok(stream) => {
                     let (limits, stopping) = (shared.limits.connection, shared.stopping.clone());
@@ -182,6 +226,8 @@ impl Shared {
                 }
                 Err(error) => warn!(%peer, "the connection cannot be served: {error}"),
             }
+            drop(counted);
+            shared.ended.notify_one();
         });
     }
 

@@ -124,6 +124,21 @@ pub trait Files: Send + Sync + 'static {
     fn raise_descriptor_limit(&self) -> Option<u64> {
         None
     }
+
+    /// Counts the descriptors of this process, all that are neither a file nor a connection of this
+    /// environment; those come and go, and are counted as they do.
+    fn count_descriptors(&self) {}
+
+    /// How many descriptors are left, by the last [`Files::count_descriptors`] and what was opened and
+    /// closed since; `None` before that, or where there is no limit.
+    fn descriptors_left(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The error of an opening that finds no descriptor: for those who leave the last ones to others.
+pub fn out_of_descriptors() -> io::Error {
+    Errno::MFILE.into()
 }
 
 /// One open file. Reads and writes are positioned, so that threads can share it.

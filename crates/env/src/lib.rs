@@ -46,11 +46,13 @@ impl Env {
     /// # Errors
     /// When the runtime for blocking work cannot be started.
     pub fn real() -> std::io::Result<Env> {
+        let files = real::files::SystemFiles::default();
+        let network = real::network::SystemNetwork::new(files.open.clone());
         Ok(Env {
             clock: Arc::new(real::clock::SystemClock::new()),
             random: Arc::new(real::random::SystemRandom),
-            files: Arc::new(real::files::SystemFiles),
-            network: Arc::new(real::network::SystemNetwork),
+            files: Arc::new(files),
+            network: Arc::new(network),
             threads: Arc::new(real::threads::SystemThreads::new()?),
         })
     }

@@ -18,13 +18,8 @@ const VERSION: &str = "0";
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// Replaces the file at `path`: whatever happens, either the old or the new content is there
-/// afterwards, and once this returns, the new one for good.
-pub(crate) fn replace_file(files: &dyn Files, path: &Path, content: &[u8]) -> io::Result<()> {
-    replace_file_unsynced(files, path, content, |file| file.sync_data())?;
-    files.sync_dir(path.parent().expect("a file lies in a directory"))
-}
-
-/// The same without the syncs; `sync` is what is to be done before the name changes.
+/// afterwards, if `sync` makes it durable before the name changes; the new one for good once the
+/// directory is synced, which is the caller's.
 pub(crate) fn replace_file_unsynced(
     files: &dyn Files,
     path: &Path,

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use klamm_env::Files;
-use klamm_env::files::{File, Lock, Space, Volume};
+use klamm_env::files::{File, Lock, Space, Volume, is_out_of_descriptors};
 use uuid::Uuid;
 
-use crate::checkpoint::{encode_offsets, replace_file, replace_file_unsynced};
+use crate::checkpoint::{encode_offsets, replace_file_unsynced};
 use crate::error::{LogDirError, Offline};
 use crate::files::Place;
 use crate::names::{TopicPartition, uuid_to_base64};
@@ -308,7 +308,22 @@ impl LogDir {
     /// # Errors
     /// When the disk fails.
     pub fn sync_names(&self) -> io::Result<()> {
-        self.files.sync_dir(&self.path).map_err(|error| self.fail(error))
+        self.sync_folder(&self.path).map_err(|error| self.fail(error))
+    }
+
+    /// Makes the names in a folder of this directory durable. Without a descriptor for the folder,
+    /// the volume, which is open, is synced instead.
+    ///
+    /// # Errors
+    /// When the disk fails; for want of a descriptor where the volume cannot be synced as a whole.
+    pub(crate) fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        match self.files.sync_dir(folder) {
+            Err(error) if is_out_of_descriptors(&error) => {
+                // Its error may be a stranger's: the folder's own is told when it can be opened.
+                self.volume.sync_all().map_err(|_| error)
+            }
+            done => done,
+        }
     }
 
     /// Makes everything written to the file system durable.
@@ -382,13 +397,18 @@ impl LogDir {
         self.found.offline_boot_id.as_ref() == Some(&self.boot_id)
     }
 
+    /// Takes the directory offline, unless nothing was tried for want of a descriptor.
     fn fail(&self, error: io::Error) -> io::Error {
-        self.take_offline(&error.to_string());
+        if !is_out_of_descriptors(&error) {
+            self.take_offline(&error.to_string());
+        }
         error
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let written = replace_file(&*self.files, &self.path.join(name), content);
+        let path = self.path.join(name);
+        let written = replace_file_unsynced(&*self.files, &path, content, |file| file.sync_data())
+            .and_then(|()| self.sync_folder(&self.path));
         written.map_err(|error| match error.kind() {
             // Room may come back; the old file is still there.
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => error,

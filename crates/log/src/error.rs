@@ -226,7 +226,8 @@ pub enum TruncateError {
     /// The log is offline.
     #[error(transparent)]
     Offline(#[from] Offline),
-    /// The disk failed; the log is now offline.
+    /// The disk failed; the log is now offline. For want of a descriptor nothing was cut yet: call
+    /// again.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

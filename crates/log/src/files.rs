@@ -11,7 +11,7 @@ use klamm_env::Files;
 use klamm_env::files::{File, OpenMode};
 
 use crate::names::offset_file;
-use crate::open_files::{Handle, OpenFiles, Slot};
+use crate::open_files::{Handle, OpenFiles, Slot, is_short};
 
 /// Where the files of a partition are.
 #[derive(Clone)]
@@ -75,7 +75,9 @@ impl SegmentFile {
     }
 
     fn open(&self) -> io::Result<Guard<Option<Arc<Handle>>>> {
-        self.slot.get(|| self.place.files.open(&self.path(), OpenMode::ReadWrite))
+        self.slot.get(is_short(&*self.place.files), || {
+            self.place.files.open(&self.path(), OpenMode::ReadWrite)
+        })
     }
 
     /// The file as one reader uses it: open, and known to a truncation, until that is dropped.

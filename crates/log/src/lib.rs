@@ -54,7 +54,7 @@ pub use lookup::TimestampAndOffset;
 pub use names::{
     DELETED_DIR_SUFFIX, STRAY_DIR_SUFFIX, TopicPartition, uuid_from_base64, uuid_to_base64,
 };
-pub use open_files::OpenFiles;
+pub use open_files::{DESCRIPTORS_SPARE, OpenFiles};
 pub use producers::{BatchMetadata, ProducerEntry, ProducerError};
 pub use reader::{Committed, LogReader, LogSlice};
 pub use recovery::RecoveryReport;

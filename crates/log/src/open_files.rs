@@ -14,10 +14,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::{ArcSwapOption, Guard};
-use klamm_env::files::File;
+use klamm_env::Files;
+use klamm_env::files::{File, out_of_descriptors};
 
 /// Files in use that one opening passes over in its search for one to close.
 const PASSED_OVER_MAX: usize = 64;
+
+/// Descriptors that logs leave to what is open only for a moment: checkpoints, syncs of directories, and
+/// recovery. A log without them could let go of nothing: a complete segment stays open until a
+/// checkpoint.
+pub const DESCRIPTORS_SPARE: u64 = 16;
+
+/// Whether so few descriptors are left that nothing may be opened that stays open.
+pub(crate) fn is_short(files: &dyn Files) -> bool {
+    files.descriptors_left().is_some_and(|left| left <= DESCRIPTORS_SPARE)
+}
+
+/// Closes files that are only kept for readers until one that stays open may be opened.
+pub(crate) fn make_room(files: &dyn Files, open_files: &OpenFiles) -> io::Result<()> {
+    while is_short(files) {
+        if !open_files.close_one() {
+            return Err(out_of_descriptors());
+        }
+    }
+    Ok(())
+}
 
 /// Segment files that are open for reading; shared by the logs of a process.
 pub struct OpenFiles {
@@ -45,42 +66,34 @@ impl OpenFiles {
     }
 
     /// Makes room for one more and takes note of `slot`.
-    fn admit(&self, slot: &Arc<Slot>) {
+    ///
+    /// With `short`, room is made by closing another one, however few there are.
+    fn admit(&self, slot: &Arc<Slot>, short: bool) {
         let now = self.openings.fetch_add(1, Ordering::Relaxed) + 1;
         // Dropped after the lock is released: closing takes time, and a slot takes the lock.
-        let mut closed = Vec::new();
-        let mut slots = Vec::new();
+        let mut closed = Closed::default();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         slot.used.store(now, Ordering::Relaxed);
         if slot.place.load(Ordering::Relaxed) != NO_PLACE {
             return;
         }
-        let mut passed_over = 0;
-        while known.len() >= self.max && passed_over < PASSED_OVER_MAX {
-            let Some(((place, id), weak)) = known.pop_first() else {
-                break;
-            };
-            let Some(oldest) = weak.upgrade() else {
-                continue;
-            };
-            let used = oldest.used.load(Ordering::Relaxed);
-            if used > place {
-                oldest.place.store(used, Ordering::Relaxed);
-                known.insert((used, id), weak);
-            } else if oldest.is_in_use() {
-                passed_over += 1;
-                oldest.used.store(now, Ordering::Relaxed);
-                oldest.place.store(now, Ordering::Relaxed);
-                known.insert((now, id), weak);
-            } else {
-                oldest.place.store(NO_PLACE, Ordering::Relaxed);
-                closed.push(oldest.open.swap(None));
-            }
-            slots.push(oldest);
-        }
+        let max = if short { self.max.min(known.len()) } else { self.max };
+        close_down_to(&mut known, max, now, &mut closed);
         slot.place.store(now, Ordering::Relaxed);
         known.insert((now, slot.id), Arc::downgrade(slot));
         drop(known);
+    }
+
+    /// Closes a file that is not in use; false where there is none.
+    fn close_one(&self) -> bool {
+        let now = self.openings.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut closed = Closed::default();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = known.len();
+        close_down_to(&mut known, count, now, &mut closed);
+        let fewer = known.len() < count;
+        drop(known);
+        fewer
     }
 
     /// Puts what was opened for `slot` there, unless another reader did so meanwhile.
@@ -119,6 +132,40 @@ impl Default for OpenFiles {
 impl std::fmt::Debug for OpenFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OpenFiles").field("max", &self.max).finish_non_exhaustive()
+    }
+}
+
+/// What is dropped when no lock is held.
+#[derive(Default)]
+struct Closed {
+    handles: Vec<Option<Arc<Handle>>>,
+    slots: Vec<Arc<Slot>>,
+}
+
+/// Closes files that are not in use, least recently used first, until fewer than `max` are left.
+fn close_down_to(known: &mut Known, max: usize, now: u64, closed: &mut Closed) {
+    let mut passed_over = 0;
+    while known.len() >= max && passed_over < PASSED_OVER_MAX {
+        let Some(((place, id), weak)) = known.pop_first() else {
+            break;
+        };
+        let Some(oldest) = weak.upgrade() else {
+            continue;
+        };
+        let used = oldest.used.load(Ordering::Relaxed);
+        if used > place {
+            oldest.place.store(used, Ordering::Relaxed);
+            known.insert((used, id), weak);
+        } else if oldest.is_in_use() {
+            passed_over += 1;
+            oldest.used.store(now, Ordering::Relaxed);
+            oldest.place.store(now, Ordering::Relaxed);
+            known.insert((now, id), weak);
+        } else {
+            oldest.place.store(NO_PLACE, Ordering::Relaxed);
+            closed.handles.push(oldest.open.swap(None));
+        }
+        closed.slots.push(oldest);
     }
 }
 
@@ -167,12 +214,13 @@ impl Slot {
     /// The open file, opened where it is not.
     pub(crate) fn get(
         self: &Arc<Slot>,
+        short: bool,
         open: impl FnOnce() -> io::Result<Arc<dyn File>>,
     ) -> io::Result<Guard<Option<Arc<Handle>>>> {
         if let Some(opened) = self.get_open() {
             return Ok(opened);
         }
-        self.cache.admit(self);
+        self.cache.admit(self, short);
         let handle = open().inspect_err(|_| self.cache.forget(self))?;
         Ok(Guard::from_inner(Some(self.cache.install(self, handle))))
     }
@@ -180,7 +228,7 @@ impl Slot {
     /// The log lets go of the file, which is durable: the cache may close it from now on.
     pub(crate) fn hand_over(self: &Arc<Slot>) {
         if self.open.load().is_some() && self.place.load(Ordering::Relaxed) == NO_PLACE {
-            self.cache.admit(self);
+            self.cache.admit(self, false);
         }
     }
 

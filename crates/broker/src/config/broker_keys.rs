@@ -83,7 +83,7 @@ broker_table! {
     log_dirs: Option<Vec<String>>, "log.dirs", List, None, Allowed::Any, ReadOnly, Origin::Kafka,
         "The directories for logs, one for each disk.";
     log_open_files_max: i32, "log.open.files.max", Int, Some("0"), Allowed::AtLeast(0), ReadOnly, Origin::Klamm,
-        "Files of complete segments that all logs together keep open for readers, the least recently used closed first; 0 is half of the descriptors that the process may have, at most 65536. Files in use and files that are not synced yet stay open beyond it.";
+        "Files of complete segments that all logs together keep open for readers, the least recently used closed first; 0 is half of the descriptors that the process may have beyond 48, at most 65536. Files in use and files that are not synced yet stay open beyond it.";
 
     // Connections and their memory.
     event_loops: i32, "event.loops", Int, Some("0"), Allowed::Between(0, 1024), ReadOnly, Origin::Klamm,

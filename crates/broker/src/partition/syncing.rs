@@ -105,6 +105,12 @@ impl Partition {
         self.mark_dirty();
     }
 
+    /// A sync did not come about: it is due as before.
+    pub(crate) fn sync_again(self: &Arc<Self>) {
+        self.lock().unsynced.due = true;
+        self.mark_dirty();
+    }
+
     pub(super) fn mark_dirty(self: &Arc<Self>) {
         if !self.dirty.swap(true, Ordering::AcqRel) {
             self.dir.dirty.push(self);

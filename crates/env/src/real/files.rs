@@ -7,14 +7,22 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::files::{DirEntry, File, Files, Lock, Metadata, OpenMode, Space, Volume};
+use crate::files::{
+    DirEntry, File, Files, Lock, Metadata, OpenMode, Space, Volume, is_out_of_descriptors,
+};
 
-pub(crate) struct SystemFiles;
+#[derive(Default)]
+pub(crate) struct SystemFiles {
+    pub(crate) open: OpenCount,
+    /// What the process may have beyond files and connections.
+    room: AtomicU64,
+}
 
 impl Files for SystemFiles {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
@@ -32,7 +40,8 @@ impl Files for SystemFiles {
                 options.write(true).create_new(true);
             }
         }
-        Ok(Arc::new(SystemFile(options.open(path)?)))
+        let file = options.open(path)?;
+        Ok(Arc::new(SystemFile { file, _counted: self.open.add() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -79,7 +88,7 @@ impl Files for SystemFiles {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::File::open(dir)?.sync_all()
+        fs::File::open(dir)?.sync_all().map_err(of_a_sync)
     }
 
     fn volume(&self, dir: &Path) -> io::Result<Arc<dyn Volume>> {
@@ -116,32 +125,77 @@ impl Files for SystemFiles {
             Err(_) => current,
         }
     }
+
+    fn count_descriptors(&self) {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let open = fs::read_dir("/proc/self/fd").map(Iterator::count);
+        let (Some(limit), Ok(open)) = (limit, open) else { return };
+        // One of them reads the list.
+        let others = (open as u64).saturating_sub(1 + self.open.now());
+        self.room.store(limit.saturating_sub(others), Ordering::Relaxed);
+    }
+
+    fn descriptors_left(&self) -> Option<u64> {
+        match self.room.load(Ordering::Relaxed) {
+            0 => None,
+            room => Some(room.saturating_sub(self.open.now())),
+        }
+    }
 }
 
 #[derive(Debug)]
-struct SystemFile(fs::File);
+struct SystemFile {
+    file: fs::File,
+    _counted: Counted,
+}
+
+/// Open files and connections.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OpenCount(Arc<AtomicU64>);
+
+impl OpenCount {
+    /// One more, until that is dropped.
+    pub(super) fn add(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(&self.0))
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<AtomicU64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl File for SystemFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
+        self.file.read_at(buffer, offset)
     }
 
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut parts = [IoSliceMut::new(buffer)];
-        match rustix::io::preadv2(&self.0, &mut parts, offset, ReadWriteFlags::NOWAIT) {
+        match rustix::io::preadv2(&self.file, &mut parts, offset, ReadWriteFlags::NOWAIT) {
             // Not every file system can tell what is in memory.
-            Err(Errno::OPNOTSUPP) => self.0.read_at(buffer, offset),
+            Err(Errno::OPNOTSUPP) => self.file.read_at(buffer, offset),
             read => Ok(read?),
         }
     }
 
     fn will_need(&self, offset: u64, len: u64) {
         // A file system without read-ahead refuses; the read itself will do.
-        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(len), Advice::WillNeed);
+        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(len), Advice::WillNeed);
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn write_vectored_all_at(&self, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
@@ -149,7 +203,7 @@ impl File for SystemFile {
         let mut rest = rest.as_mut_slice();
         while !rest.is_empty() {
             let batch = rest.len().min(VECTORS_MAX);
-            let written = match rustix::io::pwritev(&self.0, &rest[..batch], offset) {
+            let written = match rustix::io::pwritev(&self.file, &rest[..batch], offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => written,
                 Err(Errno::INTR) => continue,
@@ -165,20 +219,26 @@ impl File for SystemFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data().map_err(of_a_sync)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.0.as_fd())
+        Some(self.file.as_fd())
     }
+}
+
+/// A server behind a file system may answer a sync with anything: no failed sync may look like one
+/// that was not tried for want of a descriptor.
+fn of_a_sync(error: io::Error) -> io::Error {
+    if is_out_of_descriptors(&error) { io::Error::other(error.to_string()) } else { error }
 }
 
 /// `IOV_MAX` on Linux.

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
+use super::files::{Counted, OpenCount};
 use crate::network::{
     FileSlice, Incoming, Listener, Network, SocketOptions, Stream, poll_send_copy,
 };
@@ -16,7 +17,16 @@ use crate::network::{
 /// Connections that may wait to be accepted, unless the options say otherwise.
 const BACKLOG: u32 = 1024;
 
-pub(crate) struct SystemNetwork;
+pub(crate) struct SystemNetwork {
+    open: OpenCount,
+}
+
+impl SystemNetwork {
+    /// Counts its connections among what is open.
+    pub(crate) fn new(open: OpenCount) -> SystemNetwork {
+        SystemNetwork { open }
+    }
+}
 
 impl Network for SystemNetwork {
     fn bind<'a>(
@@ -39,7 +49,8 @@ impl Network for SystemNetwork {
             }
             socket.bind(address)?;
             let listener = socket.listen(options.backlog.unwrap_or(BACKLOG))?;
-            Ok(Box::new(SystemListener(listener)) as Box<dyn Listener>)
+            let open = self.open.clone();
+            Ok(Box::new(SystemListener { listener, open }) as Box<dyn Listener>)
         })
     }
 
@@ -47,31 +58,37 @@ impl Network for SystemNetwork {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(SystemStream(stream)) as Box<dyn Stream>)
+            let _counted = self.open.add();
+            Ok(Box::new(SystemStream { stream, _counted }) as Box<dyn Stream>)
         })
     }
 }
 
-struct SystemListener(TcpListener);
+struct SystemListener {
+    listener: TcpListener,
+    open: OpenCount,
+}
 
 impl Listener for SystemListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Incoming>>> {
         Box::pin(async move {
-            let (stream, peer) = self.0.accept().await?;
+            let (stream, peer) = self.listener.accept().await?;
             stream.set_nodelay(true)?;
             let stream = stream.into_std()?;
-            Ok(Box::new(SystemIncoming { stream, peer }) as Box<dyn Incoming>)
+            let counted = self.open.add();
+            Ok(Box::new(SystemIncoming { stream, peer, counted }) as Box<dyn Incoming>)
         })
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 
 struct SystemIncoming {
     stream: std::net::TcpStream,
     peer: SocketAddr,
+    counted: Counted,
 }
 
 impl Incoming for SystemIncoming {
@@ -80,11 +97,15 @@ impl Incoming for SystemIncoming {
     }
 
     fn attach(self: Box<Self>) -> io::Result<Box<dyn Stream>> {
-        Ok(Box::new(SystemStream(TcpStream::from_std(self.stream)?)))
+        let stream = TcpStream::from_std(self.stream)?;
+        Ok(Box::new(SystemStream { stream, _counted: self.counted }))
     }
 }
 
-struct SystemStream(TcpStream);
+struct SystemStream {
+    stream: TcpStream,
+    _counted: Counted,
+}
 
 impl AsyncRead for SystemStream {
     fn poll_read(
@@ -92,7 +113,7 @@ impl AsyncRead for SystemStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
@@ -102,7 +123,7 @@ impl AsyncWrite for SystemStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -110,7 +131,7 @@ impl AsyncWrite for SystemStream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, parts)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -118,11 +139,11 @@ impl AsyncWrite for SystemStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -137,10 +158,10 @@ impl Stream for SystemStream {
         };
         let len = usize::try_from(slice.len).unwrap_or(usize::MAX);
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
+            ready!(self.stream.poll_write_ready(cx))?;
             let mut offset = slice.offset;
-            let sent = self.0.try_io(Interest::WRITABLE, || {
-                Ok(rustix::fs::sendfile(&self.0, descriptor, Some(&mut offset), len)?)
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                Ok(rustix::fs::sendfile(&self.stream, descriptor, Some(&mut offset), len)?)
             });
             match sent {
                 Ok(0) if len > 0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),

@@ -10,6 +10,7 @@ mod compat_quirks;
 mod data_directory;
 mod dead_disk;
 mod fetch_refusals;
+mod few_descriptors;
 mod frames;
 mod full_disk;
 mod fuzzed_bodies;

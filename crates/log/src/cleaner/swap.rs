@@ -4,7 +4,7 @@
 //! new one. Whatever part of the steps behind it a crash leaves, opening the log finishes them.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use klamm_env::files::OpenMode;
@@ -47,6 +47,11 @@ impl Cleaned {
         if !begun {
             return Err(CleaningError::Cancelled);
         }
+        if let Err(error) = swap.prepare() {
+            // Nothing has begun; whoever called judges the error.
+            lock.with_log(&mut |log| log.end_swap(&swap));
+            return Err(error.into());
+        }
         let shown = swap.commit().inspect(|()| {
             lock.with_log(&mut |log| log.show_cleaned(&swap));
         });
@@ -69,22 +74,26 @@ struct Swap {
 }
 
 impl Swap {
-    /// Makes the new segment the one that counts.
-    fn commit(&self) -> io::Result<()> {
+    /// What has to be done before.
+    fn prepare(&self) -> io::Result<()> {
         // Who still reads the old segment of this name must not open the new one instead.
         self.old[0].keep_open()?;
         // The batches of producers between the stored recovery point and the one that was reached
         // are needed to know the producers.
-        self.dir.write_recovery_points()?;
+        self.dir.write_recovery_points()
+    }
+
+    /// Makes the new segment the one that counts.
+    fn commit(&self) -> io::Result<()> {
         let base = self.new.base_offset;
         let cleaned = cleaned_path(&self.place, base, LOG_SUFFIX);
         self.place.files.rename(&cleaned, &swap_path(&self.place, base))?;
-        self.place.files.sync_dir(&self.place.dir)
+        self.dir.sync_folder(&self.place.dir)
     }
 
     /// Removes the old files and gives the new ones their names.
     fn finish(&self) -> io::Result<()> {
-        let Swap { place, new, .. } = self;
+        let Swap { dir, place, new, .. } = self;
         remove_others(place, self.old[1..].iter().map(|segment| segment.base_offset))?;
         for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
             let path = place.segment_path(new.base_offset, suffix);
@@ -98,7 +107,7 @@ impl Swap {
                 place.files.rename(&cleaned, &path)?;
             }
         }
-        rename_swap(place, new.base_offset)
+        rename_swap(place, new.base_offset, |folder| dir.sync_folder(folder))
     }
 }
 
@@ -119,10 +128,10 @@ fn remove_others(place: &Place, bases: impl Iterator<Item = i64>) -> io::Result<
 }
 
 /// The last step; what was done before is durable first.
-fn rename_swap(place: &Place, base: i64) -> io::Result<()> {
-    place.files.sync_dir(&place.dir)?;
+fn rename_swap(place: &Place, base: i64, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    sync(&place.dir)?;
     place.files.rename(&swap_path(place, base), &place.segment_path(base, LOG_SUFFIX))?;
-    place.files.sync_dir(&place.dir)
+    sync(&place.dir)
 }
 
 /// Whether a file of this name waits for [`finish_swap`].
@@ -148,7 +157,7 @@ pub(crate) fn finish_swap(place: &Place, base: i64, bases: &[i64]) -> io::Result
     for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX] {
         place.remove(&place.segment_path(base, suffix))?;
     }
-    rename_swap(place, base)
+    rename_swap(place, base, |folder| place.files.sync_dir(folder))
 }
 
 impl Log {

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use klamm_env::files::{File, OpenMode, is_shortage};
+use klamm_env::files::{File, OpenMode, is_out_of_descriptors, is_shortage};
 use klamm_protocol::records::{
     BatchHeader, EndTxnMarker, HEADER_LEN, set_base_offset, set_leader_epoch, set_log_append_time,
     validate_stored,
@@ -15,6 +15,7 @@ use crate::files::SegmentFile;
 use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
 use crate::log::{Active, Log, is_full};
 use crate::names::{INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX};
+use crate::open_files::make_room;
 use crate::producers::Verdict;
 use crate::segment::{IndexLens, Indexer, Indexes, Segment};
 use crate::transactions::marker_of;
@@ -289,7 +290,14 @@ impl Log {
             // Only an empty segment can be overtaken by a follower's offsets.
             return Ok(());
         }
-        self.sync_names().map_err(|error| self.poison(&error))?;
+        make_room(&*self.place.files, &self.place.open_files).map_err(AppendError::Shortage)?;
+        match self.sync_names() {
+            Ok(()) => {}
+            Err(error) if is_out_of_descriptors(&error) => {
+                return Err(AppendError::Shortage(error));
+            }
+            Err(error) => return Err(self.poison(&error).into()),
+        }
         let active = match self.create_segment(base_offset, now_ms) {
             Ok(active) => active,
             Err(error) if is_full(&error) || is_shortage(&error) => {
@@ -309,7 +317,7 @@ impl Log {
     /// the later of the two, and the log would begin there.
     fn sync_names(&mut self) -> io::Result<()> {
         if self.sync.names > self.sync.names_synced {
-            self.place.files.sync_dir(&self.place.dir)?;
+            self.dir.sync_folder(&self.place.dir)?;
             self.sync.names_synced = self.sync.names;
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use klamm_env::files::{File, OpenMode};
+use klamm_env::files::{File, OpenMode, is_out_of_descriptors};
 
 use crate::checkpoint::{encode_epochs, replace_file_unsynced};
 use crate::dir::LogDir;
@@ -123,7 +123,7 @@ impl CheckpointPoint {
         self.data_synced.store(true, Ordering::Relaxed);
         let write = || {
             self.auxiliary.write(&self.place, |file| file.sync_data())?;
-            self.place.files.sync_dir(&self.place.dir)
+            self.sync.log_dir.sync_folder(&self.place.dir)
         };
         self.generation.run_in(self.sync.generation, write).unwrap_or(Ok(()))
     }
@@ -198,8 +198,8 @@ impl Log {
     /// directory's file of recovery points is written by [`crate::LogDir::write_recovery_points`].
     ///
     /// # Errors
-    /// When a sync failed: the log directory is offline from now on. A full disk is no error; the
-    /// recovery point stays where it is.
+    /// When a sync failed: the log directory is offline from now on. A full disk is no error, nor is
+    /// want of a descriptor; the recovery point stays where it is.
     pub fn end_checkpoint(
         &mut self,
         point: CheckpointPoint,
@@ -207,8 +207,12 @@ impl Log {
     ) -> Result<(), Offline> {
         self.sync.checkpointing = false;
         if let Err(error) = outcome {
-            if is_full(&error) && point.data_synced.load(Ordering::Relaxed) {
+            let data_synced = point.data_synced.load(Ordering::Relaxed);
+            if (is_full(&error) || is_out_of_descriptors(&error)) && data_synced {
                 self.synced(&point.sync);
+                return Ok(());
+            }
+            if is_out_of_descriptors(&error) {
                 return Ok(());
             }
             return Err(self.poison(&error));

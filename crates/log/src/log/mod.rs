@@ -21,6 +21,7 @@ use crate::epochs::EpochCache;
 use crate::error::{Offline, OpenError};
 use crate::files::Place;
 use crate::names::TopicPartition;
+use crate::open_files::make_room;
 use crate::producers::{ProducerEntry, ProducerState};
 use crate::reader::{LogReader, Shared, View};
 use crate::recovery::{self, RecoveryReport};
@@ -94,6 +95,7 @@ impl Log {
         if let Some(offline) = open.dir.offline() {
             return Err(offline.into());
         }
+        make_room(&**open.dir.files(), open.dir.open_files())?;
         let dir = Arc::clone(&open.dir);
         recovery::open(open).inspect_err(|error| {
             if let OpenError::Io(error) = error
@@ -229,8 +231,9 @@ impl Log {
     /// After an error from which there is no way back (R23): no write, no sync, no retry.
     pub(crate) fn poison(&mut self, error: &io::Error) -> Offline {
         let reason = format!("{}: {error}", self.partition);
-        // Damage is this log's own; an error of the disk is everybody's.
-        if error.kind() != io::ErrorKind::InvalidData {
+        // Damage is this log's own, and so is work that was left half done for want of a descriptor;
+        // an error of the disk is everybody's.
+        if error.kind() != io::ErrorKind::InvalidData && !is_out_of_descriptors(error) {
             self.dir.take_offline(&reason);
         }
         let offline = Offline { reason: reason.into() };

@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use klamm_env::files::is_out_of_descriptors;
+
 use crate::dir::LogDir;
 use crate::error::AppendError;
 use crate::files::Place;
@@ -91,7 +93,7 @@ impl Log {
     /// lies past it are in no snapshot yet; a checkpoint is then due). `None` where there is none.
     ///
     /// # Errors
-    /// When the disk is full or fails.
+    /// When the disk is full or fails, or a descriptor is wanting.
     pub fn delete_old_segments(
         &mut self,
         now_ms: i64,
@@ -105,6 +107,9 @@ impl Log {
         let doomed = match wanted.map(|wanted| self.keep_past_recovery_point(wanted)) {
             Ok(0) => return Ok(None),
             Ok(doomed) => doomed,
+            Err(error) if is_out_of_descriptors(&error) => {
+                return Err(AppendError::Shortage(error));
+            }
             Err(error) => return Err(self.poison(&error).into()),
         };
         if doomed == self.segment_count() {

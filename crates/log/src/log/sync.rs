@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use klamm_env::Files;
-use klamm_env::files::File;
+use klamm_env::files::{File, is_out_of_descriptors};
 
+use crate::dir::LogDir;
 use crate::epochs::EpochCache;
 use crate::error::Offline;
 use crate::log::{Active, Log};
@@ -104,7 +104,7 @@ impl SyncState {
 
 /// A sync that has begun. Run it off the lock, then give it back to [`Log::end_sync`].
 pub struct SyncPoint {
-    files: Arc<dyn Files>,
+    pub(super) log_dir: Arc<LogDir>,
     pub(super) generation: u64,
     end_offset: i64,
     names: u64,
@@ -129,13 +129,14 @@ impl SyncPoint {
     /// volume that began after this one does the same for many logs at once.
     ///
     /// # Errors
-    /// The first error. The data may be lost; give it to [`Log::end_sync`] and do not try again.
+    /// The first error; give it to [`Log::end_sync`]. The data may be lost, so there is no second
+    /// try, unless it only says that a directory could not be opened for want of a descriptor.
     pub fn run(&self) -> io::Result<()> {
         for file in &self.dirty {
             file.sync_data()?;
         }
         for dir in &self.dirs {
-            self.files.sync_dir(dir)?;
+            self.log_dir.sync_folder(dir)?;
         }
         Ok(())
     }
@@ -184,7 +185,7 @@ impl Log {
             dirs.push(self.dir.path().to_owned());
         }
         SyncPoint {
-            files: Arc::clone(&self.place.files),
+            log_dir: Arc::clone(&self.dir),
             generation: sync.generation(),
             end_offset: self.next_offset,
             names: sync.names,
@@ -196,7 +197,7 @@ impl Log {
     }
 
     /// Ends a sync: returns the new synced end if it moved. A sync that a truncation overtook
-    /// counts for nothing (hazard 94).
+    /// counts for nothing (hazard 94), and so does one that lacked a descriptor: begin another.
     ///
     /// # Errors
     /// When the sync failed: the log directory is offline from now on, without a second try (R23).
@@ -205,10 +206,11 @@ impl Log {
         point: SyncPoint,
         outcome: io::Result<()>,
     ) -> Result<Option<i64>, Offline> {
-        if let Err(error) = outcome {
-            return Err(self.poison(&error));
+        match outcome {
+            Ok(()) => Ok(self.synced(&point)),
+            Err(error) if is_out_of_descriptors(&error) => Ok(None),
+            Err(error) => Err(self.poison(&error)),
         }
-        Ok(self.synced(&point))
     }
 
     pub(super) fn synced(&mut self, point: &SyncPoint) -> Option<i64> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use klamm_env::files::is_out_of_descriptors;
 use uuid::Uuid;
 
 use crate::error::{Offline, TruncateError};
@@ -42,6 +43,14 @@ struct Kept {
     removed: Vec<i64>,
 }
 
+/// Where a truncation failed.
+enum Failed {
+    /// The log's files are as they were.
+    Before(io::Error),
+    /// Some part of the log may be gone.
+    Within(io::Error),
+}
+
 impl Log {
     /// Cuts the log at `offset`: that record and all after it are gone, and with them the rest of
     /// a batch that `offset` lies within. Durable when it returns. Cutting below the first offset
@@ -52,7 +61,7 @@ impl Log {
     /// empty, or cut the connections, and call again; append nothing in between.
     ///
     /// # Errors
-    /// When reads are in flight or the disk fails.
+    /// When reads are in flight, a descriptor is wanting, or the disk fails.
     pub fn truncate_to(&mut self, offset: i64) -> Result<(), TruncateError> {
         self.check_online()?;
         let sends = self.retire_readers(offset)? + usize::from(self.swapping);
@@ -66,7 +75,7 @@ impl Log {
         }
         self.sync.generation.advance();
         let cut = self.cut(offset);
-        cut.map_err(|error| self.poison(&error).into())
+        cut.map_err(|failed| self.after(failed))
     }
 
     /// The readers that the last call of [`Log::truncate_to`] waits for.
@@ -77,7 +86,7 @@ impl Log {
     /// Empties the log, which then begins at `offset`; as [`Log::truncate_to`] otherwise.
     ///
     /// # Errors
-    /// When reads are in flight or the disk fails.
+    /// When reads are in flight, a descriptor is wanting, or the disk fails.
     pub fn truncate_fully_and_start_at(&mut self, offset: i64) -> Result<(), TruncateError> {
         self.check_online()?;
         let sends = self.retire_readers(i64::MIN)? + usize::from(self.swapping);
@@ -85,8 +94,17 @@ impl Log {
             return Err(TruncateError::InFlight { sends });
         }
         self.sync.generation.advance();
-        let cut = self.cut_all(offset);
-        cut.map_err(|error| self.poison(&error).into())
+        let cut = self.empty(offset);
+        cut.map_err(|failed| self.after(failed))
+    }
+
+    /// Once a cut has begun there is no way back from an error; before, only the readers' view is
+    /// another one, and what lacked a descriptor may be tried again.
+    fn after(&mut self, failed: Failed) -> TruncateError {
+        match failed {
+            Failed::Before(error) if is_out_of_descriptors(&error) => TruncateError::Io(error),
+            Failed::Before(error) | Failed::Within(error) => self.poison(&error).into(),
+        }
     }
 
     /// Shows readers nothing from `offset` on, and returns how many reads began before.
@@ -119,19 +137,28 @@ impl Log {
         Ok(self.drain.in_flight())
     }
 
-    fn cut(&mut self, offset: i64) -> io::Result<()> {
+    fn cut(&mut self, offset: i64) -> Result<(), Failed> {
         if offset <= self.shared.view.load().segments[0].base_offset {
-            return self.cut_all(offset);
+            return self.empty(offset);
         }
-        let kept = self.keep_below(offset)?;
-        self.lower_recovery_point(kept.end_offset)?;
+        let kept = self.keep_below(offset).map_err(Failed::Before)?;
+        self.lower_recovery_point(kept.end_offset).map_err(Failed::Before)?;
+        self.cut_to(kept).map_err(Failed::Within)
+    }
+
+    fn empty(&mut self, offset: i64) -> Result<(), Failed> {
+        self.lower_recovery_point(0).map_err(Failed::Before)?;
+        self.cut_all(offset).map_err(Failed::Within)
+    }
+
+    fn cut_to(&mut self, kept: Kept) -> io::Result<()> {
         self.remove_segments(&kept.removed)?;
         let active = &kept.active;
         active.handle.set_len(active.size)?;
         active.handle.sync_data()?;
         // Entries past the end must not stand beside those of what comes.
         self.cut_aborted(active.segment.base_offset, active.segment.aborted().len())?;
-        self.place.files.sync_dir(&self.place.dir)?;
+        self.dir.sync_folder(&self.place.dir)?;
         self.install_cut(kept)
     }
 
@@ -202,9 +229,14 @@ impl Log {
         if self.sync.recovery_point <= end_offset {
             return Ok(());
         }
-        self.sync.recovery_point = end_offset;
         self.dir.set_recovery_point(&self.partition, end_offset);
-        self.dir.write_recovery_points()
+        let stored = self.dir.write_recovery_points();
+        match stored {
+            Ok(()) => self.sync.recovery_point = end_offset,
+            // It is stored when the cut is tried again.
+            Err(_) => self.dir.set_recovery_point(&self.partition, self.sync.recovery_point),
+        }
+        stored
     }
 
     /// What comes where the log was cut was never cleaned.
@@ -265,7 +297,7 @@ impl Log {
             self.place.remove(&self.place.segment_path(*offset, SNAPSHOT_SUFFIX))?;
         }
         if !stale.is_empty() {
-            self.place.files.sync_dir(&self.place.dir)?;
+            self.dir.sync_folder(&self.place.dir)?;
         }
         Ok(())
     }
@@ -296,7 +328,7 @@ impl Log {
         let bases: Vec<i64> = view.segments.iter().map(|segment| segment.base_offset).collect();
         self.remove_segments(&bases[1..])?;
         self.remove_snapshots_and_epochs()?;
-        self.place.files.sync_dir(&self.place.dir)?;
+        self.dir.sync_folder(&self.place.dir)?;
         self.dir.set_log_start_offset(&self.partition, offset);
         self.dir.write_log_start_offsets()?;
         let first = view.segments[0].file.handle()?;
@@ -305,10 +337,10 @@ impl Log {
         let created_ms = self.active.created_ms;
         let active = self.create_segment(offset, created_ms)?;
         active.handle.sync_data()?;
-        self.place.files.sync_dir(&self.place.dir)?;
+        self.dir.sync_folder(&self.place.dir)?;
         if bases[0] != offset {
             self.remove_segments(&bases[..1])?;
-            self.place.files.sync_dir(&self.place.dir)?;
+            self.dir.sync_folder(&self.place.dir)?;
         }
         self.begin_anew(active, offset);
         self.lower_cleaner_offset(0)

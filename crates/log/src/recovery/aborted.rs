@@ -9,7 +9,7 @@ use klamm_env::files::OpenMode;
 use klamm_protocol::records::ControlType;
 
 use super::producers::{apply_segments, load_snapshot};
-use crate::checkpoint::{read_file, replace_file};
+use crate::checkpoint::{read_file, replace_file_unsynced};
 use crate::files::Place;
 use crate::names::TXN_INDEX_SUFFIX;
 use crate::segment::Segment;
@@ -156,7 +156,10 @@ pub(super) fn restore_file(
         Some(found) if found == bytes && trust == Trust::PageCache => {
             place.files.open(&path, OpenMode::ReadWrite)?.sync_data()?;
         }
-        _ => replace_file(&*place.files, &path, &bytes)?,
+        _ => {
+            replace_file_unsynced(&*place.files, &path, &bytes, |file| file.sync_data())?;
+            place.files.sync_dir(&place.dir)?;
+        }
     }
     Ok(entries.len())
 }

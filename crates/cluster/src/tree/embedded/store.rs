@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use klamm_env::files::OpenMode;
+use klamm_env::files::{OpenMode, is_out_of_descriptors};
 use klamm_env::{File, Files};
 use thiserror::Error;
 use tracing::{info, warn};
@@ -41,11 +41,16 @@ pub enum StoreError {
 }
 
 /// Why a commit was not written.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub(super) enum AppendError {
     /// The disk is full and the journal is as it was before.
+    #[error("the disk is full")]
     Full,
+    /// The process has no descriptor left for a new journal, which holds nothing yet.
+    #[error("no descriptor is left")]
+    Short,
     /// Unknown how much of it is on disk: nothing can be written any more.
+    #[error("{0}")]
     Failed(io::Error),
 }
 
@@ -107,13 +112,15 @@ impl Store {
             self.journal = Some(self.begin_journal(commit).map_err(on_create)?);
         }
         let journal = self.journal.as_mut().expect("just begun");
+        // Before the frame, so that one which cannot be opened leaves nothing behind.
+        while let Some(dir) = journal.unsynced_dirs.last() {
+            self.files.sync_dir(dir).map_err(on_open)?;
+            journal.unsynced_dirs.pop();
+        }
         if let Err(error) = journal.file.write_all_at(&frame, journal.len) {
             return Err(journal.take_back(error));
         }
         journal.file.sync_data().map_err(AppendError::Failed)?;
-        while let Some(dir) = journal.unsynced_dirs.pop() {
-            self.files.sync_dir(&dir).map_err(AppendError::Failed)?;
-        }
         journal.len += frame.len() as u64;
         self.commit = commit;
         Ok(())
@@ -315,7 +322,11 @@ impl Journal {
 }
 
 fn on_create(error: io::Error) -> AppendError {
-    if is_full(&error) { AppendError::Full } else { AppendError::Failed(error) }
+    if is_full(&error) { AppendError::Full } else { on_open(error) }
+}
+
+fn on_open(error: io::Error) -> AppendError {
+    if is_out_of_descriptors(&error) { AppendError::Short } else { AppendError::Failed(error) }
 }
 
 fn is_full(error: &io::Error) -> bool {

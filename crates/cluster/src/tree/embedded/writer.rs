@@ -58,8 +58,8 @@ impl Writer {
             let group = self.gather(&shared, first, &mut tasks);
             match self.write(&group.changes).await {
                 Ok(()) => self.show(&shared, group),
-                Err(AppendError::Full) => {
-                    warn!("the disk is full: a change of the tree is refused");
+                Err(lack @ (AppendError::Full | AppendError::Short)) => {
+                    warn!("{lack}: a change of the tree is refused");
                     self.state = before;
                     self.refuse(&shared, group);
                 }

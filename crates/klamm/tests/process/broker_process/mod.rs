@@ -28,6 +28,8 @@ pub(crate) struct Launch {
     data_dir: PathBuf,
     listen: String,
     args: Vec<String>,
+    /// The most that the process may have; `None` leaves what the test has.
+    descriptors: Option<u32>,
 }
 
 /// A broker that accepts connections. Dropping it kills it.
@@ -57,9 +59,19 @@ struct Running {
 impl Launch {
     /// A broker on `data_dir`, small where the defaults are for bigger machines.
     pub(crate) fn on(data_dir: &Path) -> Launch {
-        Launch { data_dir: data_dir.to_owned(), listen: "127.0.0.1:0".to_owned(), args: Vec::new() }
-            .set("offsets.topic.num.partitions=1")
-            .set("group.initial.rebalance.delay.ms=0")
+        let launch = Launch {
+            data_dir: data_dir.to_owned(),
+            listen: "127.0.0.1:0".to_owned(),
+            args: Vec::new(),
+            descriptors: None,
+        };
+        launch.set("offsets.topic.num.partitions=1").set("group.initial.rebalance.delay.ms=0")
+    }
+
+    /// The process may have so many descriptors and no more.
+    pub(crate) fn descriptors(mut self, count: u32) -> Launch {
+        self.descriptors = Some(count);
+        self
     }
 
     pub(crate) fn set(mut self, setting: &str) -> Launch {
@@ -184,7 +196,16 @@ impl Ended {
 
 impl Running {
     fn spawn(launch: &Launch) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_klamm"))
+        let binary = env!("CARGO_BIN_EXE_klamm");
+        let mut command = match launch.descriptors {
+            None => Command::new(binary),
+            Some(count) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\""), binary]);
+                shell
+            }
+        };
+        let mut child = command
             .args(["serve", "--listen", &launch.listen, "--data-dir"])
             .arg(&launch.data_dir)
             .args(&launch.args)
