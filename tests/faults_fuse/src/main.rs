@@ -27,10 +27,17 @@ use tokio::task::JoinSet;
 use disk::Disk;
 
 const TOPIC: &str = "events";
-/// Few enough that the broker syncs file by file: the kernel passes no `syncfs` to FUSE.
-const PARTITIONS: i32 = 1;
-/// Acknowledged records after which a round's kill comes.
-const ROUND_RECORDS: usize = 200;
+/// As many as a group commit that would use `syncfs` elsewhere: the kernel passes none to FUSE, and the
+/// broker has to sync file by file.
+const PARTITIONS: i32 = 6;
+/// Each with a connection of its own.
+const PRODUCERS: i32 = 3;
+/// The smallest that there is.
+const SEGMENT: &str = "log.segment.bytes=1048576";
+/// Some forty fill a segment.
+const RECORD_BYTES: usize = 25_000;
+/// Acknowledged records after which a round's kill comes: each partition rolls in most rounds.
+const ROUND_RECORDS: usize = 400;
 /// Longest wait for anything: reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -139,7 +146,7 @@ impl Running {
         let mut child = Command::new(broker)
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(dir.join("data"))
-            .args(["--set", &format!("flush={flush}")])
+            .args(["--set", &format!("flush={flush}"), "--set", SEGMENT])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
@@ -178,30 +185,36 @@ async fn produce_and_kill(running: &mut Running, round: usize) -> Outcome<Record
     let cluster = connect(&running.address).await?;
     if round == 0 {
         let topic = NewTopic { partitions: Some(PARTITIONS), ..NewTopic::new(TOPIC) };
-        Admin::new(cluster.clone()).create_topic(&topic).await?;
+        Admin::new(cluster).create_topic(&topic).await?;
     }
-    let config = ProducerConfig { acks: Acks::All, ..ProducerConfig::default() };
-    let producer = Arc::new(Producer::new(cluster, config)?);
     let acknowledged = Arc::new(Mutex::new(Records::new()));
     let enough = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
-    for partition in 0..PARTITIONS {
-        let (producer, acknowledged) = (Arc::clone(&producer), Arc::clone(&acknowledged));
-        let enough = Arc::clone(&enough);
-        tasks.spawn(async move {
-            for number in 0.. {
-                let value = Bytes::from(format!("round {round} partition {partition} {number}"));
-                let Ok(stored) = producer.send_and_wait(record(partition, value.clone())).await
-                else {
-                    return;
-                };
-                let mut known = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
-                known.insert((partition, stored.offset), value);
-                if known.len() >= ROUND_RECORDS {
-                    enough.notify_one();
+    for producer in 0..PRODUCERS {
+        let config = ProducerConfig { acks: Acks::All, ..ProducerConfig::default() };
+        let own = Arc::new(Producer::new(connect(&running.address).await?, config)?);
+        // Every partition is written to by two producers.
+        for partition in (0..PARTITIONS).filter(|partition| partition % PRODUCERS != producer) {
+            let (own, acknowledged) = (Arc::clone(&own), Arc::clone(&acknowledged));
+            let enough = Arc::clone(&enough);
+            let name = format!("round {round} producer {producer} partition {partition}");
+            tasks.spawn(async move {
+                for number in 0.. {
+                    let mut value = format!("{name} {number}").into_bytes();
+                    value.resize(RECORD_BYTES, b'.');
+                    let value = Bytes::from(value);
+                    let Ok(stored) = own.send_and_wait(record(partition, value.clone())).await
+                    else {
+                        return;
+                    };
+                    let mut known = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+                    known.insert((partition, stored.offset), value);
+                    if known.len() >= ROUND_RECORDS {
+                        enough.notify_one();
+                    }
                 }
-            }
-        });
+            });
+        }
     }
     tokio::time::timeout(PATIENCE, enough.notified()).await?;
     running.kill()?;
