@@ -18,7 +18,8 @@ use crate::names::{TopicPartition, uuid_to_base64};
 use crate::open_files::OpenFiles;
 use crate::properties::Properties;
 
-use crate::recovery::read_topic_id;
+use crate::progress::Progress;
+use crate::recovery::{RecoveryReport, read_topic_id};
 use crate::room::Room;
 pub(crate) use reader::Reader;
 
@@ -108,6 +109,7 @@ pub struct LogDir {
     open_files: Arc<OpenFiles>,
     room: Room,
     partitions: Vec<TopicPartition>,
+    progress: Progress,
     others: Vec<String>,
     checkpoints: Mutex<Checkpoints>,
     /// Held while a checkpoint file is written, so that no older one comes last.
@@ -170,11 +172,12 @@ impl LogDir {
         checkpoints.cleaner_offsets.retain(|partition, _| here(partition));
         let dir = LogDir {
             path: path.to_owned(),
-            found,
             boot_id,
             volume,
             open_files: Arc::default(),
             room: Room::default(),
+            progress: Progress::begin(path, &partitions, found.clean_marker.is_some()),
+            found,
             partitions,
             others,
             checkpoints: Mutex::new(checkpoints),
@@ -469,6 +472,13 @@ impl LogDir {
         checkpoints.log_starts.remove(partition);
         checkpoints.high_watermarks.remove(partition);
         checkpoints.cleaner_offsets.remove(partition);
+        drop(checkpoints);
+        self.progress.gone(&self.path, partition);
+    }
+
+    /// A log of this directory is open.
+    pub(crate) fn recovered(&self, partition: &TopicPartition, report: &RecoveryReport) {
+        self.progress.recovered(&self.path, partition, report);
     }
 
     /// Gives the directory of a partition that nobody knows another name, for good: it is kept

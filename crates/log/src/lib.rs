@@ -27,6 +27,7 @@ mod lookup;
 mod names;
 mod open_files;
 mod producers;
+mod progress;
 mod properties;
 mod reader;
 mod recovery;

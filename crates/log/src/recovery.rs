@@ -26,6 +26,7 @@ use crate::names::{
     TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX,
 };
 use crate::producers::ProducerState;
+use crate::progress::tell_segments;
 use crate::reader::{Shared, View};
 use crate::segment::{
     HeaderScan, IndexLens, Indexer, Indexes, Segment, aborted_in_file, index_len,
@@ -373,6 +374,7 @@ impl Recovery {
     fn read_segments(&mut self, first: usize) -> io::Result<()> {
         for at in first..self.bases.len() {
             let base = self.bases[at];
+            tell_segments(&self.open.partition, at - first, self.bases.len() - first);
             if at > first && base != self.next_offset {
                 let end = self.next_offset;
                 let reason =

@@ -129,6 +129,31 @@ fn many_producers_over_rolling_segments_lose_nothing_acknowledged() {
     }
 }
 
+#[test]
+fn recovery_says_how_far_it_is_in_few_lines_and_when_it_is_done() {
+    const LOGS: i32 = 25;
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = BrokerProcess::start(dir.path());
+    let mut client = broker.connect();
+    client.create_topic("t", LOGS);
+    for partition in 0..LOGS {
+        assert_eq!(client.try_produce("t", partition, -1, &batch(b"kept")).error_code, 0);
+    }
+    let broker = broker.kill().start();
+    let said = |line: &str| broker.stderr().matches(line).count();
+    assert_eq!(said("the logs were not closed in order"), 1);
+    let mut client = broker.connect();
+    for partition in 0..LOGS {
+        assert_eq!(said("all logs are recovered"), 0, "at {partition}");
+        assert_eq!(client.read_all("t", partition).len(), 1);
+    }
+    eventually("the last line", || (said("all logs are recovered") == 1).then_some(()));
+    let lines = said("logs are left to recover");
+    assert!((5..=10).contains(&lines), "{lines} lines");
+    let broker = broker.stop_cleanly().start();
+    assert!(broker.stderr().contains("the logs were closed in order"), "{}", broker.stderr());
+}
+
 /// Large records of one byte to one partition until the broker is gone; offsets and bytes of those
 /// that were acknowledged.
 fn produce_until_gone(address: SocketAddr, partition: i32, round: u8) -> Vec<(i64, u8)> {

@@ -96,8 +96,12 @@ impl Log {
             return Err(offline.into());
         }
         make_room(&**open.dir.files(), open.dir.open_files())?;
-        let dir = Arc::clone(&open.dir);
-        recovery::open(open).inspect_err(|error| {
+        let (dir, partition) = (Arc::clone(&open.dir), open.partition.clone());
+        let opened = recovery::open(open);
+        if let Ok((_, report)) = &opened {
+            dir.recovered(&partition, report);
+        }
+        opened.inspect_err(|error| {
             if let OpenError::Io(error) = error
                 && !is_full(error)
                 && !is_out_of_descriptors(error)
