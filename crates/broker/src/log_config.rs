@@ -32,6 +32,7 @@ pub(crate) fn log_config(
         min_compaction_lag_ms: topic.min_compaction_lag_ms,
         max_compaction_lag_ms: topic.max_compaction_lag_ms,
         delete_retention_ms: topic.delete_retention_ms,
+        preallocate: topic.preallocate,
         validation: match topic.record_validation {
             config::RecordValidation::Header => RecordValidation::Header,
             config::RecordValidation::Full => RecordValidation::Full,

@@ -196,6 +196,15 @@ pub trait File: Send + Sync + Debug + 'static {
     /// As `ftruncate(2)`.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Sets room aside for the first `len` bytes; content and length stay as they are. What is set
+    /// aside past the end comes free when the file is cut, even to the length that it has.
+    ///
+    /// # Errors
+    /// As `fallocate(2)`; `Unsupported` where the file system knows no such thing.
+    fn preallocate(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes content and length durable.
     ///
     /// # Errors

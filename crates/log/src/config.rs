@@ -49,6 +49,8 @@ pub struct LogConfig {
     pub max_compaction_lag_ms: i64,
     /// `delete.retention.ms`
     pub delete_retention_ms: i64,
+    /// `preallocate`
+    pub preallocate: bool,
     /// `record.validation`
     pub validation: RecordValidation,
     /// `producer.id.expiration.ms`
@@ -89,6 +91,7 @@ impl Default for LogConfig {
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,
             delete_retention_ms: 24 * HOUR_MS,
+            preallocate: false,
             validation: RecordValidation::Header,
             producer_id_expiration: Duration::from_secs(24 * 3600),
         }

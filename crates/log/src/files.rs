@@ -10,6 +10,8 @@ use arc_swap::Guard;
 use klamm_env::Files;
 use klamm_env::files::{File, OpenMode};
 
+use crate::config::LogConfig;
+use crate::dir::LogDir;
 use crate::names::offset_file;
 use crate::open_files::{Handle, OpenFiles, Slot, is_short};
 
@@ -36,6 +38,30 @@ impl Place {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+/// Sets aside what a new segment may become, where the settings ask for it. The file's length stays
+/// what is written to it: a crash leaves nothing behind that is not a batch.
+pub(crate) fn preallocate(dir: &LogDir, config: &LogConfig, file: &dyn File) -> io::Result<()> {
+    if !config.preallocate {
+        return Ok(());
+    }
+    let bytes = u64::from(config.segment_bytes);
+    if !dir.has_room(bytes) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    match file.preallocate(bytes) {
+        // Then the file grows as it is written to.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        done => done,
+    }
+}
+
+/// Frees what was set aside for a segment and is not needed.
+pub(crate) fn free_preallocated(file: &dyn File, path: &Path, size: u64) {
+    if let Err(error) = file.set_len(size) {
+        tracing::warn!(file = %path.display(), "what was set aside for it stays: {error}");
     }
 }
 

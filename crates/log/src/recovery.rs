@@ -18,7 +18,7 @@ use klamm_protocol::records::BatchHeader;
 use crate::checkpoint::{decode_epochs, invalid, read_file, read_text};
 use crate::epochs::EpochCache;
 use crate::error::OpenError;
-use crate::files::{Place, SegmentFile};
+use crate::files::{Place, SegmentFile, preallocate};
 use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
 use crate::log::{Active, Drain, Log, OpenLog, SyncState, is_full};
 use crate::names::{
@@ -107,6 +107,7 @@ fn create(open: OpenLog, place: Place, dir_is_new: bool) -> io::Result<(Log, Rec
         place.files.open(&place.segment_path(start, suffix), OpenMode::Create)?.set_len(0)?;
     }
     let handle = place.files.open(&place.segment_path(start, LOG_SUFFIX), OpenMode::Create)?;
+    preallocate(&open.dir, &open.config, &*handle)?;
     let indexer = Indexer::new(start, open.config.index_interval_bytes);
     let state = State {
         indexes: Indexes::in_memory(&[], &[]),

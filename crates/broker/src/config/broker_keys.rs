@@ -167,7 +167,7 @@ broker_table! {
     log_index_size_max_bytes: i32, "log.index.size.max.bytes", Int, Some("10485760"), Allowed::AtLeast(4), ClusterWide, Origin::Kafka,
         "Largest size of an offset index in bytes.";
     log_preallocate: bool, "log.preallocate", Boolean, Some("false"), Allowed::Any, ClusterWide, Origin::Kafka,
-        "Whether a new segment's file is given its full size at once. Klamm never does: no effect.";
+        "Whether room for a full segment is set aside on the disk when it is begun, where the file system can; the file's length stays what is written, and the rest comes free when the segment is complete or the log is closed.";
     log_flush_interval_messages: i64, "log.flush.interval.messages", Long, MAX_LONG, Allowed::AtLeast(1), ClusterWide, Origin::Kafka,
         "Number of records after which a log is synced to disk whatever else is due.";
     log_flush_interval_ms: Option<i64>, "log.flush.interval.ms", Long, None, Allowed::AtLeast(0), ClusterWide, Origin::Kafka,

@@ -93,7 +93,7 @@ topic_table! {
     min_insync_replicas: i32, "min.insync.replicas", Int, "1", Allowed::AtLeast(1), ["min.insync.replicas" * 1], Origin::Kafka,
         "In-sync replicas that must have a record before acks=all is answered; with fewer in sync such appends are refused.";
     preallocate: bool, "preallocate", Boolean, "false", Allowed::Any, ["log.preallocate" * 1], Origin::Kafka,
-        "Whether a new segment's file is given its full size at once. Klamm never does: no effect.";
+        "Whether room for a full segment is set aside on the disk when it is begun, where the file system can; the file's length stays what is written, and the rest comes free when the segment is complete or the log is closed.";
     record_validation: RecordValidation, "record.validation", String, "header", Allowed::OneOf(RecordValidation::WORDS), ["record.validation" * 1], Origin::Klamm,
         "How closely a produced batch is checked: header looks at header, lengths and checksum and passes the records through; full reads every record, as Kafka does.";
     remote_log_copy_disable: bool, "remote.log.copy.disable", Boolean, "false", Allowed::Any, [], Origin::Kafka,

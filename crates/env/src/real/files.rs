@@ -226,6 +226,14 @@ impl File for SystemFile {
         self.file.set_len(len)
     }
 
+    fn preallocate(&self, len: u64) -> io::Result<()> {
+        let keep_size = rustix::fs::FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, keep_size, 0, len) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+            done => Ok(done?),
+        }
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data().map_err(of_a_sync)
     }

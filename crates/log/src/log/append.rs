@@ -11,7 +11,7 @@ use klamm_protocol::records::{
 };
 
 use crate::error::AppendError;
-use crate::files::SegmentFile;
+use crate::files::{SegmentFile, free_preallocated, preallocate};
 use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
 use crate::log::{Active, Log, is_full};
 use crate::names::{INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX};
@@ -334,6 +334,10 @@ impl Log {
     /// Completes the indexes of a segment that is no longer appended to.
     fn seal(&mut self, mut sealed: Active) {
         sealed.indexer.add_time(sealed.segment.own_indexes());
+        if self.config.preallocate {
+            let path = sealed.segment.file.path();
+            free_preallocated(&*sealed.handle, &path, sealed.size);
+        }
         self.sync.sealed(sealed);
     }
 
@@ -349,6 +353,7 @@ impl Log {
         let handle = place.files.open(&path, OpenMode::Create)?;
         // A leftover that recovery did not know of must not show through.
         handle.set_len(0)?;
+        preallocate(&self.dir, &self.config, &*handle)?;
         Ok(self.new_active(base_offset, handle, now_ms))
     }
 

@@ -10,7 +10,7 @@ use crate::checkpoint::{encode_epochs, replace_file_unsynced};
 use crate::dir::LogDir;
 use crate::epochs::{EpochCache, EpochEntry};
 use crate::error::Offline;
-use crate::files::Place;
+use crate::files::{Place, free_preallocated};
 use crate::index::{Entry, Index, OffsetEntry, TimeEntry};
 use crate::log::sync::Generation;
 use crate::log::{Active, Log, SyncPoint, is_full};
@@ -327,6 +327,10 @@ impl Log {
         self.check_online()?;
         if self.sync.recovery_point < self.next_offset {
             self.active.indexer.add_time(self.active.segment.own_indexes());
+        }
+        if self.config.preallocate {
+            let Active { segment, handle, size, .. } = &self.active;
+            free_preallocated(&**handle, &segment.file.path(), *size);
         }
         // One that is under way proves nothing yet, and must write nothing after this one.
         self.sync.generation.advance();
