@@ -2,8 +2,9 @@
 
 use std::io;
 
-use klamm_protocol::compression::BATCH_DECOMPRESSED_BYTES_MAX;
-use klamm_protocol::records::{Batch, BatchHeader, NO_TIMESTAMP, Record, TimestampType};
+use klamm_protocol::records::{
+    Batch, BatchHeader, NO_TIMESTAMP, RecordTime, RecordTimes, TimestampType,
+};
 
 use crate::error::ReadError;
 use crate::reader::{LogReader, View};
@@ -48,7 +49,7 @@ impl LogReader {
                 if header.max_timestamp < timestamp || header.last_offset() < log_start_offset {
                     continue;
                 }
-                let wanted = |record: &Record| {
+                let wanted = |record: &RecordTime| {
                     record.timestamp >= timestamp && record.offset >= log_start_offset
                 };
                 if let Some(found) = first_record(segment, position, &header, wanted)? {
@@ -101,7 +102,7 @@ fn first_record(
     segment: &Segment,
     position: u64,
     header: &BatchHeader,
-    wanted: impl Fn(&Record) -> bool,
+    wanted: impl Fn(&RecordTime) -> bool,
 ) -> Result<Option<TimestampAndOffset>, ReadError> {
     let leader_epoch = header.partition_leader_epoch;
     let mut bytes = vec![0; header.size()];
@@ -115,12 +116,10 @@ fn first_record(
     if header.timestamp_type() == TimestampType::LogAppendTime && header.is_control() {
         return Ok(None);
     }
-    let Ok(records) = batch.records(BATCH_DECOMPRESSED_BYTES_MAX) else {
-        // With `record.validation=header` records may be anything; such a batch has no timestamps.
-        return Ok(None);
-    };
-    // The same goes for the records after one that cannot be read.
-    let found = records.map_while(Result::ok).find(wanted);
+    // With `record.validation=header` records may be anything: those after one that cannot be read
+    // have no timestamps. They are read as a stream: a small batch may decompress to very much.
+    let payload = batch.payload();
+    let found = RecordTimes::new(batch.header(), &payload).find(wanted);
     Ok(found.map(|record| TimestampAndOffset {
         timestamp: record.timestamp,
         offset: record.offset,

@@ -180,6 +180,23 @@ pub fn decompress(
     }
 }
 
+/// Decompresses `input` as it is read. What is held is the codec's own: a block (lz4, snappy) or a
+/// window (gzip 32 KiB, zstd as the frame says, 128 MiB at most and no more than the output).
+///
+/// # Errors
+/// When the codec cannot be begun; what is wrong with the input is told by the reads.
+pub fn stream(codec: Compression, input: &[u8]) -> Result<Box<dyn Read + '_>, DecompressError> {
+    Ok(match codec {
+        Compression::None => Box::new(input),
+        Compression::Gzip => Box::new(gzip::reader(input)),
+        Compression::Snappy => Box::new(snappy::Blocks::new(input)),
+        Compression::Lz4 => Box::new(lz4::reader(input)),
+        Compression::Zstd => {
+            Box::new(zstandard::reader(input).map_err(|error| corrupt(codec, &error))?)
+        }
+    })
+}
+
 fn corrupt(codec: Compression, reason: &dyn fmt::Display) -> DecompressError {
     DecompressError::Corrupt { codec, reason: reason.to_string() }
 }

@@ -6,10 +6,12 @@
 //!
 //! Some clients (older kafka-python, Go's without xerial) write one raw block; both are read.
 
+use std::io::{self, Read};
+
 use bytes::Bytes;
 use snap::raw::{Decoder, Encoder, decompress_len};
 
-use super::{Compression, DecompressError, corrupt};
+use super::{BATCH_DECOMPRESSED_BYTES_MAX, Compression, DecompressError, corrupt};
 
 const MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 const HEADER_LEN: usize = 16;
@@ -49,6 +51,45 @@ pub(super) fn decompress(input: &[u8], bytes_max: usize) -> Result<Bytes, Decomp
         decompress_block(input, &mut output, bytes_max)?;
     }
     Ok(output.into())
+}
+
+/// The same block after block.
+pub(super) struct Blocks<'a> {
+    /// What follows; without framing all of it is one block.
+    rest: &'a [u8],
+    is_framed: bool,
+    block: Vec<u8>,
+    read: usize,
+}
+
+impl Blocks<'_> {
+    pub(super) fn new(input: &[u8]) -> Blocks<'_> {
+        let is_framed = input.starts_with(&MAGIC);
+        let rest = if is_framed { input.get(HEADER_LEN..).unwrap_or_default() } else { input };
+        Blocks { rest, is_framed, block: Vec::new(), read: 0 }
+    }
+}
+
+impl Read for Blocks<'_> {
+    fn read(&mut self, output: &mut [u8]) -> io::Result<usize> {
+        while self.read == self.block.len() {
+            if self.rest.is_empty() {
+                return Ok(0);
+            }
+            let next = match self.is_framed {
+                true => take_block(&mut self.rest).map_err(io::Error::other)?,
+                false => std::mem::take(&mut self.rest),
+            };
+            self.block.clear();
+            self.read = 0;
+            decompress_block(next, &mut self.block, BATCH_DECOMPRESSED_BYTES_MAX)
+                .map_err(io::Error::other)?;
+        }
+        let len = output.len().min(self.block.len() - self.read);
+        output[..len].copy_from_slice(&self.block[self.read..self.read + len]);
+        self.read += len;
+        Ok(len)
+    }
 }
 
 fn truncated(need: usize, have: &[u8]) -> DecompressError {

@@ -21,6 +21,7 @@ mod reader;
 mod split;
 #[cfg(test)]
 mod tests;
+mod times;
 mod validate;
 mod varint;
 
@@ -40,4 +41,5 @@ pub use patch::{
 };
 pub use reader::{Header, Record, RecordError, Records};
 pub use split::{Batches, split, split_strict};
+pub use times::{RecordTime, RecordTimes};
 pub use validate::{BatchError, validate_header, validate_stored, verify_crc};

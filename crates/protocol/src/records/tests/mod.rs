@@ -2,6 +2,7 @@ mod batches;
 mod hostile;
 mod oracle;
 mod round_trip;
+mod times;
 
 use bytes::Bytes;
 use proptest::prelude::*;
