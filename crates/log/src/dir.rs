@@ -15,6 +15,7 @@ use crate::checkpoint::{encode_offsets, replace_file_unsynced};
 use crate::error::{LogDirError, Offline};
 use crate::files::Place;
 use crate::names::{TopicPartition, uuid_to_base64};
+use crate::new_files::NewFiles;
 use crate::open_files::OpenFiles;
 use crate::properties::Properties;
 
@@ -107,6 +108,7 @@ pub struct LogDir {
     boot_id: String,
     volume: Arc<dyn Volume>,
     open_files: Arc<OpenFiles>,
+    new_files: NewFiles,
     room: Room,
     partitions: Vec<TopicPartition>,
     progress: Progress,
@@ -175,6 +177,7 @@ impl LogDir {
             boot_id,
             volume,
             open_files: Arc::default(),
+            new_files: NewFiles::default(),
             room: Room::default(),
             progress: Progress::begin(path, &partitions, found.clean_marker.is_some()),
             found,
@@ -202,6 +205,10 @@ impl LogDir {
     /// The segment files that are open.
     pub fn open_files(&self) -> &Arc<OpenFiles> {
         &self.open_files
+    }
+
+    pub(crate) fn new_files(&self) -> &NewFiles {
+        &self.new_files
     }
 
     /// Where it is.

@@ -25,6 +25,7 @@ mod index;
 mod log;
 mod lookup;
 mod names;
+mod new_files;
 mod open_files;
 mod producers;
 mod progress;

@@ -124,7 +124,7 @@ fn create(open: OpenLog, place: Place, dir_is_new: bool) -> io::Result<(Log, Rec
     sync.names = 1;
     // Who made a directory that is still empty may have died before its name was synced.
     sync.dir_is_new = true;
-    sync.new_files = vec![metadata];
+    sync.new_files = open.dir.new_files().hold(metadata)?.into_iter().collect();
     let report = RecoveryReport {
         created: dir_is_new,
         recovery_point: start,
@@ -620,7 +620,8 @@ impl Recovery {
         if self.recovery_point == self.bases[0] {
             sync.dir_is_new = true;
             let metadata = self.place.path(PARTITION_METADATA);
-            sync.new_files = vec![self.place.files.open(&metadata, OpenMode::ReadWrite)?];
+            let metadata = self.place.files.open(&metadata, OpenMode::ReadWrite)?;
+            sync.new_files = self.open.dir.new_files().hold(metadata)?.into_iter().collect();
         }
         sync.snapshots = self.snapshots;
         sync.bytes = self.report.scanned_bytes;

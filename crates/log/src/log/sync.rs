@@ -16,6 +16,7 @@ use crate::dir::LogDir;
 use crate::epochs::EpochCache;
 use crate::error::Offline;
 use crate::log::{Active, Log};
+use crate::new_files::NewFile;
 
 /// Counts truncations, and the deletion. The auxiliary files are written only in the generation that
 /// their content is of, so that a checkpoint begun before a truncation writes nothing after it.
@@ -55,7 +56,7 @@ pub(crate) struct SyncState {
     pub(crate) names: u64,
     pub(crate) names_synced: u64,
     /// Files besides segments that the next sync must cover.
-    pub(crate) new_files: Vec<Arc<dyn File>>,
+    pub(crate) new_files: Vec<NewFile>,
     /// The log's directory is new: its own name is to be synced too.
     pub(crate) dir_is_new: bool,
     /// Bytes appended so far, and up to the recovery point.
@@ -170,7 +171,8 @@ impl Log {
 
     pub(super) fn sync_point(&self) -> SyncPoint {
         let sync = &self.sync;
-        let mut dirty: Vec<Arc<dyn File>> = sync.new_files.clone();
+        let new_files = sync.new_files.iter().map(|new| Arc::clone(&new.file));
+        let mut dirty: Vec<Arc<dyn File>> = new_files.collect();
         let unsynced = |end_offset: i64| end_offset > sync.synced_end;
         let sealed = sync.sealed.iter().filter(|sealed| unsynced(sealed.segment.end_offset()));
         dirty.extend(sealed.map(|sealed| Arc::clone(&sealed.handle)));
