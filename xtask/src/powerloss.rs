@@ -1,6 +1,9 @@
-//! `cargo xtask powerloss [--seeds FROM..TO] [--policy acked|os]`: the storage procedures explored,
-//! the cleaner cut short at each of its operations, then random power losses by flush policy, in release mode; the result goes to the ledger.
+//! `cargo xtask powerloss [--seeds FROM..TO] [--broker-seeds FROM..TO] [--policy acked|os]`: the
+//! storage procedures explored, the cleaner cut short at each of its operations, then random power
+//! losses of a log and of a whole broker by flush policy, in release mode; the result goes to the
+//! ledger.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
@@ -9,26 +12,29 @@ use std::process::Command;
 const LEDGER: &str = "docs/ledger/powerloss.md";
 /// About 4.5 of the 6 lives of a seed end in a power loss: over 1,000 for each policy.
 const SEEDS: &str = "0..1000";
+/// Each has 10 power losses.
+const BROKER_SEEDS: &str = "0..110";
 const CRASH_POINTS_MIN: u64 = 1_000;
 const POLICIES: [&str; 2] = ["acked", "os"];
 /// What an entry vouches for.
-const COVERED: [&str; 3] = ["crates/log", "crates/sim", "crates/env"];
+const COVERED: [&str; 4] = ["crates/log", "crates/sim", "crates/env", "crates/broker"];
+const USAGE: &str =
+    "usage: powerloss [--seeds FROM..TO] [--broker-seeds FROM..TO] [--policy acked|os]";
 
 /// Runs everything; the first failure ends it and is not noted.
 ///
 /// # Errors
 /// A failed step, too few crash points, or a ledger that cannot be written.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
-    let mut seeds = SEEDS.to_owned();
+    let (mut seeds, mut broker_seeds) = (SEEDS.to_owned(), BROKER_SEEDS.to_owned());
     let mut policies = POLICIES.to_vec();
     let mut arguments = arguments.iter().map(String::as_str);
     while let Some(option) = arguments.next() {
         match (option, arguments.next()) {
-            ("--seeds", Some(given)) => seeds = given.to_owned(),
-            ("--policy", Some(given)) => {
-                policies.retain(|policy| *policy == given);
-            }
-            _ => return Err("usage: powerloss [--seeds FROM..TO] [--policy acked|os]".to_owned()),
+            ("--seeds", Some(given)) => given.clone_into(&mut seeds),
+            ("--broker-seeds", Some(given)) => given.clone_into(&mut broker_seeds),
+            ("--policy", Some(given)) => policies.retain(|policy| *policy == given),
+            _ => return Err(USAGE.to_owned()),
         }
     }
     if policies.is_empty() {
@@ -36,23 +42,48 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     }
     let mut rows = Vec::new();
     let told = test(root, "storage_procedures", "survives_any_outcome", &seeds)?;
-    let (points, states) = (sum(&told, "crash_points"), sum(&told, "states"));
-    println!("procedures: {points} crash points, {states} states, 0 failures");
-    rows.push(format!("procedures | all | {points} | {states}"));
+    for (name, (runs, [points, disks, states])) in procedures(&told) {
+        println!("{name}: {points} crash points, {disks} disks, {states} opened, 0 failures");
+        rows.push(format!("{name} | 0..{runs} | {points} | {disks} | {states}"));
+    }
     let told = test(root, "cleaner_crash", "cut_short", &seeds)?;
     let points = sum(&told, "crash_points");
     println!("cleaner's swap: {points} crash points, 0 failures");
-    rows.push(format!("cleaner's swap | 0..8 | {points} | {points}"));
-    for policy in policies {
+    rows.push(format!("random pass of the cleaner | 0..8 | {points} | - | {points}"));
+    for policy in &policies {
         let told = test(root, "log_crash", &format!("{policy}_any_crash"), &seeds)?;
-        let points = sum(&told, "power_losses");
-        println!("random, flush={policy}: seeds {seeds}, {points} crash points, 0 failures");
-        if points < CRASH_POINTS_MIN {
-            return Err(format!("{points} crash points are fewer than {CRASH_POINTS_MIN}"));
-        }
-        rows.push(format!("random log, {policy} | {seeds} | {points} | {points}"));
+        let points = enough(&format!("random log, {policy}"), sum(&told, "power_losses"))?;
+        rows.push(format!("random log, {policy} | {seeds} | {points} | - | {points}"));
+    }
+    for policy in &policies {
+        let told = test(root, "power_loss", &format!("{policy}_"), &broker_seeds)?;
+        let points = enough(&format!("whole broker, {policy}"), sum(&told, "power_losses"))?;
+        let states = sum(&told, "states");
+        rows.push(format!("whole broker, {policy} | {broker_seeds} | {points} | - | {states}"));
     }
     note(root, &rows)
+}
+
+fn enough(what: &str, points: u64) -> Result<u64, String> {
+    println!("{what}: {points} crash points, 0 failures");
+    if points < CRASH_POINTS_MIN {
+        return Err(format!("{what}: {points} crash points are fewer than {CRASH_POINTS_MIN}"));
+    }
+    Ok(points)
+}
+
+/// By procedure, in how many runs it was explored, its crash points, disks, and those opened.
+fn procedures(told: &str) -> BTreeMap<&str, (u64, [u64; 3])> {
+    let mut all: BTreeMap<&str, (u64, [u64; 3])> = BTreeMap::new();
+    for explored in told.lines().filter_map(|line| line.split_once("procedure ")) {
+        let Some((name, figures)) = explored.1.split_once(';') else { continue };
+        let (runs, sums) = all.entry(name).or_default();
+        *runs += 1;
+        for (sum_of, name) in sums.iter_mut().zip(["crash_points", "disks", "states"]) {
+            *sum_of += sum(figures, name);
+        }
+    }
+    all
 }
 
 fn test(root: &Path, target: &str, filter: &str, seeds: &str) -> Result<String, String> {
@@ -114,11 +145,19 @@ fn git(root: &Path, arguments: &[&str]) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::sum;
+    use super::{procedures, sum};
 
     #[test]
     fn numbers_of_one_name_are_added_up() {
         let told = "A { states: 12, crash_points: 3 }\nB { states: 30, crash_points: 4 }";
         assert_eq!((sum(told, "states"), sum(told, "crash_points")), (42, 7));
+    }
+
+    #[test]
+    fn runs_of_one_procedure_are_added_up() {
+        let told = "test a ... procedure roll; crash_points: 3, states: 4, disks: 50\n\
+                    procedure roll; crash_points: 1, states: 1, disks: 1\nok";
+        let all = procedures(told);
+        assert_eq!(all.into_iter().collect::<Vec<_>>(), [("roll", (2, [4, 51, 5]))]);
     }
 }

@@ -24,7 +24,8 @@ use rand::{Rng, SeedableRng};
 
 use content::{DirContent, FileContent, NameChange, Survival, apply_name};
 use files::{SimulatedFiles, names};
-pub use outcomes::{CrashPoint, Fate, OUTCOMES_MAX};
+use outcomes::Choices;
+pub use outcomes::{CrashPoint, OUTCOMES_MAX};
 
 type InodeId = u64;
 const ROOT: InodeId = 0;
@@ -50,6 +51,8 @@ struct State {
     room: Option<u64>,
     failing_syncs: u32,
     lie: Option<Lie>,
+    /// What was decided of that which a crash point left open.
+    choices: Choices,
 }
 
 /// Syncs that say they were done and were not: tests of the tests.
@@ -84,6 +87,7 @@ impl SimulatedDisk {
                 room: None,
                 failing_syncs: 0,
                 lie: None,
+                choices: Choices::default(),
             }),
         })
     }
@@ -112,11 +116,54 @@ impl SimulatedDisk {
         state.crash();
     }
 
+    /// Takes the power away, and with it all that was not synced.
+    pub fn lose_all_unsynced(&self) {
+        self.kill_process();
+        let mut state = self.state();
+        state.boots += 1;
+        for inode in state.inodes.values_mut() {
+            match inode {
+                Inode::File(file) if !file.pending.is_empty() => {
+                    file.pending.clear();
+                    file.cached.clone_from(&file.durable);
+                }
+                Inode::Dir(dir) if !dir.pending.is_empty() => {
+                    dir.pending.clear();
+                    dir.cached.clone_from(&dir.durable);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Lets every operation fail from the `count`th change on, as if the power were gone; it is
     /// once [`SimulatedDisk::lose_power`] is called.
     pub fn die_after(&self, count: u64) {
         let mut state = self.state();
         state.dies_at = Some(state.operations + count);
+    }
+
+    /// Whether every operation fails since [`SimulatedDisk::die_after`].
+    pub fn is_dead(&self) -> bool {
+        let state = self.state();
+        state.dies_at.is_some_and(|dies_at| state.operations >= dies_at)
+    }
+
+    /// Takes [`SimulatedDisk::die_after`] back.
+    pub fn live_on(&self) {
+        self.state().dies_at = None;
+    }
+
+    /// Another disk with the same content, synced and not; `seed` decides what survives there.
+    pub fn fork(&self, seed: u64) -> Arc<SimulatedDisk> {
+        let fork = SimulatedDisk::new(seed);
+        let state = self.state();
+        let mut copy = fork.state();
+        copy.inodes.clone_from(&state.inodes);
+        copy.next_inode = state.next_inode;
+        copy.boots = state.boots;
+        drop(copy);
+        fork
     }
 
     /// Changes of files and names so far.
@@ -176,7 +223,27 @@ impl fmt::Debug for SimulatedDisk {
 impl State {
     fn file(&mut self, inode: InodeId) -> io::Result<&mut FileContent> {
         match self.inodes.get_mut(&inode) {
-            Some(Inode::File(content)) => Ok(content),
+            Some(Inode::File(content)) => {
+                content.decide(&mut self.choices);
+                Ok(content)
+            }
+            Some(Inode::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// That it is a file; its content stays open.
+    fn check_file(&self, inode: InodeId) -> io::Result<()> {
+        match self.inodes.get(&inode) {
+            Some(Inode::File(_)) => Ok(()),
+            Some(Inode::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn file_len(&mut self, inode: InodeId) -> io::Result<usize> {
+        match self.inodes.get_mut(&inode) {
+            Some(Inode::File(content)) => Ok(content.decide_len(&mut self.choices)),
             Some(Inode::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
@@ -184,7 +251,10 @@ impl State {
 
     fn dir(&mut self, inode: InodeId) -> io::Result<&mut DirContent> {
         match self.inodes.get_mut(&inode) {
-            Some(Inode::Dir(content)) => Ok(content),
+            Some(Inode::Dir(content)) => {
+                content.decide(&mut self.choices);
+                Ok(content)
+            }
             Some(Inode::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }

@@ -1,20 +1,26 @@
-//! The first scenario: one broker whose machine loses power again and again, a producer that
-//! counts what was acknowledged, and a reader that looks for it afterwards.
+//! The first scenario: one broker whose machine loses power again and again, a producer that notes
+//! what was acknowledged, and a look at what is left after each loss and at the end.
 //!
-//! What must hold (`flush=acked`, idempotent producer): every acknowledged record is at its
-//! acknowledged offset, unchanged, and no record is there twice.
+//! One topic keeps everything, another is compacted all the while. What must hold at each loss:
+//!
+//! - Each log is a prefix of what it was (I15): no gap, no record that was never written, no other
+//!   record at an offset. It holds at least what was synced, and nothing below its recovery point is
+//!   missing. A compacted log is as good as such a prefix: the newest value of each key is the same
+//!   (I16).
+//! - `flush=acked`: what was acknowledged is there; with an idempotent producer, once.
+//! - `flush=os`: what was acknowledged was there before the loss.
+//!
+//! At the end a consumer reads what the disk holds.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+mod client;
+mod left;
+mod witness;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use klamm_broker::Broker;
 use klamm_broker::config::load;
-use klamm_client::{
-    Acks, Admin, AutoOffsetReset, ClientConfig, Cluster, Consumer, ConsumerConfig, NewTopic,
-    OffsetSpec, Producer, ProducerConfig, ProducerRecord, StartAt, TopicPartition,
-};
 use klamm_env::Env;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -22,43 +28,91 @@ use rand::{Rng, SeedableRng};
 use crate::disk::{Lie, SimulatedDisk};
 use crate::trace::Trace;
 use crate::world;
+use client::publish_and_read;
+use left::Logs;
+use witness::Witness;
 
-const TOPIC: &str = "orders";
-const PARTITIONS: i32 = 3;
-/// Records of one run.
-const RECORDS: usize = 300;
-/// Each record is this long, so that every partition rolls.
-const RECORD_BYTES: usize = 16 * 1024;
-/// Times that the power fails in one run.
-const POWER_LOSSES: u32 = 4;
+/// Changes of the disk within which the power fails, counted from the start of the broker.
+const OPERATIONS_MAX: u64 = 300;
+/// The power fails after this time, where the changes do not come.
+const LIFE_MAX: Duration = Duration::from_secs(5);
+/// Outcomes of each power loss that are looked at besides the one that the run goes on with.
+const OTHER_OUTCOMES: u64 = 2;
 /// A run that is not done by then hangs.
 const SIMULATED_TIME_MAX: Duration = Duration::from_secs(600);
 /// Simulated time per step.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Acknowledged records: where each is, and what it says.
-type Acknowledged = BTreeMap<(i32, i64), String>;
 type Failure = Box<dyn std::error::Error>;
+
+/// When an append is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// When it is on stable storage.
+    Acked,
+    /// When the operating system has it.
+    Os,
+}
+
+impl Policy {
+    /// The value of `flush`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Policy::Acked => "acked",
+            Policy::Os => "os",
+        }
+    }
+}
+
+/// What is to be simulated.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// The broker's `flush`.
+    pub policy: Policy,
+    /// Times that the power fails.
+    pub power_losses: u32,
+    /// A disk that confirms syncs that it does not do: the run is to fail, which shows that a broker
+    /// that does not sync would be found out.
+    pub lie: Option<Lie>,
+}
 
 /// What a run has to show.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Everything observable, in order.
-    pub trace: String,
     /// Records that were acknowledged.
     pub acknowledged: usize,
     /// Power losses that happened.
     pub power_losses: u32,
+    /// Disks that were looked at after a power loss.
+    pub states: u64,
+    /// Records that a power loss has taken.
+    pub lost: u64,
+    /// Records that compaction had removed by the end.
+    pub compacted: u64,
 }
 
-/// Runs the scenario. A disk with a `lie` confirms syncs that it does not do: the run is to fail,
-/// which shows that a broker that does not sync would be found out.
+/// What the client and the losses of power tell each other.
+#[derive(Default)]
+struct Shared {
+    witness: Witness,
+    power_losses: u32,
+}
+
+impl Shared {
+    fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+        shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs the scenario; everything observable goes to `trace`, in order.
 ///
 /// # Errors
-/// What was lost, doubled or changed; or that a chosen fault never fired, or nothing was done.
-pub fn run(seed: u64, lie: Option<Lie>) -> Result<Outcome, Failure> {
-    let trace = Trace::default();
-    let acknowledged: Arc<Mutex<Acknowledged>> = Arc::default();
+/// What was lost, doubled, invented or changed; or that a chosen fault never fired, or nothing was done.
+pub fn run(scenario: Scenario, trace: &Trace) -> Result<Outcome, Failure> {
+    let Scenario { seed, policy, power_losses, lie } = scenario;
+    let shared = Arc::new(Mutex::new(Shared::default()));
     let disk = SimulatedDisk::new(seed);
     disk.set_lie(lie);
     let mut random = SmallRng::seed_from_u64(seed);
@@ -78,188 +132,121 @@ pub fn run(seed: u64, lie: Option<Lie>) -> Result<Outcome, Failure> {
             *starts
         };
         let env = world::env(seed.wrapping_mul(31).wrapping_add(start), broker_disk.files());
-        serve(env, start, broker_trace.clone())
+        serve(env, policy, start, Arc::clone(&broker_disk), broker_trace.clone())
     });
     let client_env = world::env(seed.wrapping_add(1), SimulatedDisk::new(seed).files());
-    sim.client("client", publish_and_read(client_env, trace.clone(), Arc::clone(&acknowledged)));
+    sim.client("client", publish_and_read(client_env, scenario, trace.clone(), shared.clone()));
 
-    let mut power_losses = 0;
-    let mut next_loss = loss_after(Duration::ZERO, &mut random);
+    let mut life = Life::begin(&disk, Duration::ZERO, &mut random);
     while !sim.step()? {
-        if sim.elapsed() >= next_loss && power_losses < POWER_LOSSES {
+        if life.is_over(&disk, sim.elapsed()) && Shared::lock(&shared).power_losses < power_losses {
             sim.crash("broker");
-            disk.lose_power();
-            trace.line(format_args!("power lost, disk is {:016x}", disk.fingerprint()));
+            lose_power(&disk, policy, &mut random, trace, &mut Shared::lock(&shared))?;
             sim.bounce("broker");
-            power_losses += 1;
-            next_loss = loss_after(sim.elapsed(), &mut random);
+            Shared::lock(&shared).power_losses += 1;
+            life = Life::begin(&disk, sim.elapsed(), &mut random);
+        }
+        if Shared::lock(&shared).power_losses == power_losses {
+            disk.live_on();
         }
     }
-    let acknowledged = acknowledged.lock().unwrap_or_else(PoisonError::into_inner).len();
-    if power_losses < POWER_LOSSES || acknowledged < RECORDS {
-        let done = format!("{power_losses} power losses, {acknowledged} records acknowledged");
-        return Err(format!("the run did too little: {done}").into());
+    let mut shared = Shared::lock(&shared);
+    disk.kill_process();
+    shared.witness.on_end(policy, &Logs::read(&disk)?)?;
+    let witness = &shared.witness;
+    let done = (shared.power_losses, witness.acknowledged());
+    if done.0 < power_losses || done.1 < power_losses as usize {
+        return Err(format!("the run did too little (losses, acknowledged): {done:?}").into());
     }
-    Ok(Outcome { trace: trace.text(), acknowledged, power_losses })
+    Ok(Outcome {
+        acknowledged: done.1,
+        power_losses: done.0,
+        states: witness.states,
+        lost: witness.lost,
+        compacted: witness.compacted,
+    })
 }
 
-fn loss_after(now: Duration, random: &mut SmallRng) -> Duration {
-    now + Duration::from_millis(random.random_range(200..1000))
+/// From one start of the machine to the next loss of power.
+struct Life {
+    ends: Duration,
 }
 
-async fn serve(env: Env, start: u64, trace: Trace) -> turmoil::Result {
+impl Life {
+    /// Most lives end within some work on the disk, a few between two.
+    fn begin(disk: &SimulatedDisk, now: Duration, random: &mut SmallRng) -> Life {
+        if random.random_range(0..4) > 0 {
+            disk.die_after(random.random_range(1..OPERATIONS_MAX));
+            return Life { ends: now + LIFE_MAX };
+        }
+        Life { ends: now + Duration::from_millis(random.random_range(200..1000)) }
+    }
+
+    fn is_over(&self, disk: &SimulatedDisk, now: Duration) -> bool {
+        disk.is_dead() || now >= self.ends
+    }
+}
+
+/// Compares what the power loss leaves, and some other things that it might have left, with what
+/// was there.
+fn lose_power(
+    disk: &Arc<SimulatedDisk>,
+    policy: Policy,
+    random: &mut SmallRng,
+    trace: &Trace,
+    shared: &mut Shared,
+) -> Result<(), String> {
+    disk.kill_process();
+    let before = Logs::read(&disk.fork(0))?;
+    let synced = disk.fork(0);
+    synced.lose_all_unsynced();
+    let synced = Logs::read(&synced)?;
+    let witness = &mut shared.witness;
+    witness.on_power_loss(before, &synced)?;
+    witness.check_left(policy, &synced).map_err(|why| format!("nothing unsynced left: {why}"))?;
+    for _ in 0..OTHER_OUTCOMES {
+        let other = disk.fork(random.random());
+        other.lose_power();
+        let left = Logs::read(&other)?;
+        witness.check_left(policy, &left).map_err(|why| format!("another outcome: {why}"))?;
+    }
+    disk.lose_power();
+    trace.line(format_args!("power lost, disk is {:016x}", disk.fingerprint()));
+    let left = Logs::read(&disk.fork(0))?;
+    witness.check_left(policy, &left)?;
+    witness.go_on_with(left);
+    Ok(())
+}
+
+async fn serve(
+    env: Env,
+    policy: Policy,
+    start: u64,
+    disk: Arc<SimulatedDisk>,
+    trace: Trace,
+) -> turmoil::Result {
     let set = [
         ("listeners", "PLAINTEXT://0.0.0.0:9092"),
         ("advertised.listeners", "PLAINTEXT://broker:9092"),
         ("log.dirs", "/data"),
         ("log.segment.bytes", "1048576"),
+        ("log.cleaner.backoff.ms", "50"),
+        ("log.cleaner.min.cleanable.ratio", "0.01"),
+        ("flush", policy.word()),
     ];
     let set: Vec<_> = set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     let loaded = load(None, &set)?;
-    let running = Broker::start(env, loaded.config).await?;
-    trace.line(format_args!("broker start {start} serves on {}", running.address()));
-    std::future::pending::<()>().await;
-    running.stop().await;
-    Ok(())
-}
-
-async fn publish_and_read(
-    env: Env,
-    trace: Trace,
-    acknowledged: Arc<Mutex<Acknowledged>>,
-) -> turmoil::Result {
-    let cluster = connect(&env).await;
-    let topic = NewTopic { partitions: Some(PARTITIONS), ..NewTopic::new(TOPIC) };
-    Admin::new(cluster.clone()).create_topic(&topic).await?;
-    trace.line("topic created");
-    publish(&env, &cluster, &trace, &acknowledged).await?;
-    let acknowledged = acknowledged.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    read_and_check(&cluster, &trace, &acknowledged).await
-}
-
-/// The broker may be down at any moment, the first one included.
-async fn connect(env: &Env) -> Cluster {
-    loop {
-        let config = ClientConfig {
-            connect_timeout: Duration::from_millis(500),
-            request_timeout: Duration::from_secs(2),
-            ..ClientConfig::new(["broker:9092"])
-        };
-        if let Ok(cluster) = Cluster::connect(env.clone(), config).await {
-            return cluster;
+    match Broker::start(env, loaded.config).await {
+        Ok(running) => {
+            trace.line(format_args!("broker start {start} serves on {}", running.address()));
+            std::future::pending::<()>().await;
+            running.stop().await;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn publish(
-    env: &Env,
-    cluster: &Cluster,
-    trace: &Trace,
-    acknowledged: &Arc<Mutex<Acknowledged>>,
-) -> turmoil::Result {
-    let config = ProducerConfig { acks: Acks::All, idempotent: true, ..ProducerConfig::default() };
-    let producer = Producer::new(cluster.clone(), config)?;
-    let mut waiting = Vec::new();
-    for number in 0..RECORDS {
-        let text = format!("order {number}");
-        let value = Some(long(&text));
-        let record = ProducerRecord { topic: TOPIC.to_owned(), value, ..ProducerRecord::default() };
-        let delivery = producer.send(record).await?;
-        let (trace, acknowledged) = (trace.clone(), Arc::clone(acknowledged));
-        waiting.push(tokio::spawn(async move {
-            let stored = delivery.await.map_err(|error| error.to_string())?;
-            let at = (stored.partition.partition, stored.offset);
-            trace.line(format_args!("acknowledged {text} at {at:?}"));
-            acknowledged.lock().unwrap_or_else(PoisonError::into_inner).insert(at, text);
-            Ok::<(), String>(())
-        }));
-        tokio::time::sleep(Duration::from_micros(env.random.u64() % 30_000)).await;
-    }
-    for delivery in waiting {
-        delivery.await??;
+        Err(error) if disk.is_dead() => {
+            trace.line(format_args!("broker start {start} ends: {error}"));
+            std::future::pending::<()>().await;
+        }
+        Err(error) => return Err(error.into()),
     }
     Ok(())
-}
-
-async fn read_and_check(
-    cluster: &Cluster,
-    trace: &Trace,
-    acknowledged: &Acknowledged,
-) -> turmoil::Result {
-    let partitions: Vec<_> = (0..PARTITIONS).map(|n| TopicPartition::new(TOPIC, n)).collect();
-    let admin = Admin::new(cluster.clone());
-    let latest: BTreeMap<_, _> =
-        partitions.iter().map(|partition| (partition.clone(), OffsetSpec::Latest)).collect();
-    let ends = admin.list_offsets(&latest).await?;
-    let mut missing: i64 = ends.values().map(|listed| listed.offset).sum();
-    let config = ConsumerConfig {
-        auto_offset_reset: AutoOffsetReset::None,
-        auto_commit_interval: None,
-        ..ConsumerConfig::default()
-    };
-    let mut consumer = Consumer::new(cluster.clone(), config);
-    consumer.assign(partitions.into_iter().map(|partition| (partition, StartAt::Earliest)));
-    let mut found = Acknowledged::new();
-    while missing > 0 {
-        for record in consumer.poll(Duration::from_secs(1)).await? {
-            let text = short(&record.value.unwrap_or_default())?;
-            trace.line(format_args!("read {text} at {:?}", (record.partition, record.offset)));
-            found.insert((record.partition, record.offset), text);
-            missing -= 1;
-        }
-    }
-    check(acknowledged, &found).map_err(Into::into)
-}
-
-/// A value that says `text`, and goes on for [`RECORD_BYTES`].
-fn long(text: &str) -> Bytes {
-    format!("{text:.<RECORD_BYTES$}").into()
-}
-
-/// What a value of [`long`] says.
-fn short(value: &Bytes) -> Result<String, String> {
-    let text = String::from_utf8_lossy(value).trim_end_matches('.').to_owned();
-    if *value == long(&text) { Ok(text) } else { Err(format!("{text} came back changed")) }
-}
-
-/// Compares what was acknowledged with what is there.
-fn check(acknowledged: &Acknowledged, found: &Acknowledged) -> Result<(), String> {
-    for (at, text) in acknowledged {
-        match found.get(at) {
-            Some(there) if there == text => {}
-            Some(there) => return Err(format!("{text} was acknowledged at {at:?}: {there}")),
-            None => return Err(format!("{text} was acknowledged at {at:?} and is lost")),
-        }
-    }
-    let mut texts = BTreeSet::new();
-    match found.iter().find(|(_, text)| !texts.insert(*text)) {
-        Some((at, text)) => Err(format!("{text} is there twice, again at {at:?}")),
-        None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn log(records: &[(i64, &str)]) -> Acknowledged {
-        records.iter().map(|(offset, text)| ((0, *offset), (*text).to_owned())).collect()
-    }
-
-    #[test]
-    fn a_good_history_passes() {
-        let all = log(&[(0, "a"), (1, "b"), (2, "c")]);
-        assert_eq!(check(&log(&[(0, "a"), (2, "c")]), &all), Ok(()));
-    }
-
-    #[test]
-    fn a_lost_a_changed_and_a_doubled_record_are_each_found() {
-        let acknowledged = log(&[(0, "a"), (1, "b")]);
-        for bad in
-            [log(&[(0, "a")]), log(&[(0, "a"), (1, "x")]), log(&[(0, "a"), (1, "b"), (2, "a")])]
-        {
-            check(&acknowledged, &bad).expect_err("a bad history");
-        }
-    }
 }

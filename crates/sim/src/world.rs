@@ -10,7 +10,7 @@ use rand::{Rng, RngCore, SeedableRng};
 use crate::network::SimulatedNetwork;
 
 /// Wall time at the start of a simulation: 2026-01-01T00:00:00Z, in milliseconds.
-const WALL_START_MS: i64 = 1_767_225_600_000;
+pub(crate) const WALL_START_MS: i64 = 1_767_225_600_000;
 
 /// Longest time that a simulated blocking job (a sync, say) takes to get its thread, microseconds.
 const BLOCKING_DELAY_US_MAX: u64 = 2_000;

@@ -1,11 +1,13 @@
 //! What a file or a directory holds, and what of it a power loss leaves.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::InodeId;
+use super::outcomes::{OpenDir, OpenFile};
 
 /// What a disk writes as one.
 const SECTOR_BYTES: usize = 512;
@@ -18,6 +20,8 @@ pub(super) struct FileContent {
     pub(super) durable: Vec<u8>,
     /// What was done since, oldest first.
     pub(super) pending: Vec<FileChange>,
+    /// What a power loss has left, where that is not decided yet.
+    pub(super) open: Option<OpenFile>,
 }
 
 #[derive(Clone)]
@@ -31,6 +35,7 @@ pub(super) struct DirContent {
     pub(super) cached: BTreeMap<String, InodeId>,
     pub(super) durable: BTreeMap<String, InodeId>,
     pub(super) pending: Vec<NameChange>,
+    pub(super) open: Option<OpenDir>,
 }
 
 #[derive(Clone)]
@@ -68,9 +73,11 @@ impl FileChange {
     }
 }
 
-/// The part of a write that lies in its first sector.
-pub(super) fn first_sector(offset: usize, bytes: &[u8]) -> &[u8] {
-    &bytes[..bytes.len().min(SECTOR_BYTES - offset % SECTOR_BYTES)]
+/// The parts of a write of `len` bytes at `offset` that lie in one sector each.
+pub(super) fn sectors(offset: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let end_of = move |at: usize| len.min(at + SECTOR_BYTES - (offset + at) % SECTOR_BYTES);
+    let first = (len > 0).then(|| 0..end_of(0));
+    std::iter::successors(first, move |part| (part.end < len).then(|| part.end..end_of(part.end)))
 }
 
 pub(super) fn write_into(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
@@ -118,14 +125,10 @@ impl FileContent {
                 }
             }
             FileChange::Write { offset, bytes } => {
-                let mut at = 0;
-                while at < bytes.len() {
-                    let within = (offset + at) % SECTOR_BYTES;
-                    let end = bytes.len().min(at + SECTOR_BYTES - within);
+                for part in sectors(*offset, bytes.len()) {
                     if survives() {
-                        write_into(&mut self.durable, offset + at, &bytes[at..end]);
+                        write_into(&mut self.durable, offset + part.start, &bytes[part]);
                     }
-                    at = end;
                 }
             }
         }

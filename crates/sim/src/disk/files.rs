@@ -77,7 +77,7 @@ impl Files for SimulatedFiles {
                 inode
             }
         };
-        self.state()?.file(inode)?;
+        self.state()?.check_file(inode)?;
         Ok(Arc::new(SimulatedFile { files: self.clone(), inode }))
     }
 
@@ -97,7 +97,7 @@ impl Files for SimulatedFiles {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.change()?;
         let inode = state.find(path)?.ok_or(io::ErrorKind::NotFound)?;
-        state.file(inode)?;
+        state.check_file(inode)?;
         let (dir, name) = state.parent(path)?;
         state.change_name(dir, NameChange::Remove(name.to_owned()))
     }
@@ -143,13 +143,9 @@ impl Files for SimulatedFiles {
         let Some(inode) = state.find(path)? else {
             return Ok(None);
         };
-        Ok(state.inodes.get(&inode).map(|inode| match inode {
-            Inode::File(file) => {
-                let len = file.cached.len() as u64;
-                Metadata { len, is_dir: false, modified_ms: MODIFIED_MS }
-            }
-            Inode::Dir(_) => Metadata { len: 0, is_dir: true, modified_ms: MODIFIED_MS },
-        }))
+        let is_dir = state.check_file(inode).is_err();
+        let len = if is_dir { 0 } else { state.file_len(inode)? as u64 };
+        Ok(Some(Metadata { len, is_dir, modified_ms: MODIFIED_MS }))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -221,7 +217,7 @@ impl File for SimulatedFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.files.state()?.file(self.inode)?.cached.len() as u64)
+        Ok(self.files.state()?.file_len(self.inode)? as u64)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

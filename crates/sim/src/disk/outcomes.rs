@@ -1,182 +1,299 @@
-//! What one power loss may leave: every outcome where they are few, a stated sample beyond that.
+//! Everything that one power loss may leave, decided as far as somebody looks.
+//!
+//! At a crash point each file has some contents that may be left of it, and each directory some
+//! sets of names. Which of them it is stays open until it is read: the length of a file first, its
+//! content when that is read, a directory with the first name that is looked for. Disks that differ
+//! only in what nobody reads are thus one, and every other difference is tried.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::content::{FileChange, apply_name, first_sector, write_into};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::content::{DirContent, FileChange, FileContent, apply_name, sectors};
 use super::{Inode, InodeId, SimulatedDisk};
 
-/// Up to this many outcomes of one power loss are all taken.
-pub const OUTCOMES_MAX: usize = 1 << 12;
+/// More contents of one file, or sets of names of one directory, are not explored but refused: let
+/// less be unsynced at once.
+pub const OUTCOMES_MAX: usize = 1 << 17;
 
-/// What becomes of one change that was not synced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
-    /// It never happened.
-    Lost,
-    /// It survives.
-    Whole,
-    /// Of a write that touches several sectors the first one survives.
-    FirstSector,
-    /// Of a write that makes a file longer the length survives, with zeros.
-    LengthOnly,
-}
+type Names = BTreeMap<String, InodeId>;
 
 /// A disk at the moment at which the power fails.
 pub struct CrashPoint {
     inodes: BTreeMap<InodeId, Inode>,
     next_inode: InodeId,
     boots: u64,
-    /// What each unsynced change may come to, in the order of [`CrashPoint::changes`].
-    fates: Vec<Vec<Fate>>,
+    disks: f64,
+}
+
+/// What may be left of a file, by length and content; all of `range` is still possible.
+#[derive(Clone)]
+pub(super) struct OpenFile {
+    contents: Arc<Vec<Vec<u8>>>,
+    range: Range<usize>,
+}
+
+/// What may be left of a directory.
+#[derive(Clone)]
+pub(super) struct OpenDir(Arc<Vec<Names>>);
+
+/// The decisions of one try, repeated up to the last one in the next.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Choices {
+    /// What was taken, of how many.
+    taken: Vec<(usize, usize)>,
+    made: usize,
+    /// Decides instead.
+    drawn: Option<SmallRng>,
 }
 
 impl SimulatedDisk {
-    /// The disk as it is now, to try what a power loss would leave of it.
+    /// The disk as it is now, to try all that a power loss would leave of it.
+    ///
+    /// # Panics
+    /// When there are more than [`OUTCOMES_MAX`] for one file or directory.
     pub fn crash_point(&self) -> CrashPoint {
         let state = self.state();
-        let mut fates = Vec::new();
-        for inode in state.inodes.values() {
-            match inode {
-                Inode::Dir(dir) => fates.extend(dir.pending.iter().map(|_| whole_or_lost())),
+        let mut disks = 1.0;
+        let inodes = state.inodes.iter().map(|(id, inode)| {
+            let left = match inode {
                 Inode::File(file) => {
-                    let mut len = file.durable.len();
-                    for change in &file.pending {
-                        fates.push(fates_of(change, len));
-                        len = change.len_after(len);
-                    }
+                    let contents = contents(file);
+                    disks *= contents.len() as f64;
+                    Inode::File(FileContent::open(contents))
                 }
-            }
-        }
-        let (inodes, next_inode) = (state.inodes.clone(), state.next_inode);
-        CrashPoint { inodes, next_inode, boots: state.boots, fates }
+                Inode::Dir(dir) => {
+                    let names = sets_of_names(dir);
+                    disks *= names.len() as f64;
+                    Inode::Dir(DirContent::open(names))
+                }
+            };
+            (*id, left)
+        });
+        let inodes = inodes.collect();
+        CrashPoint { inodes, next_inode: state.next_inode, boots: state.boots, disks }
     }
 }
 
-fn whole_or_lost() -> Vec<Fate> {
-    vec![Fate::Lost, Fate::Whole]
-}
-
-fn fates_of(change: &FileChange, len: usize) -> Vec<Fate> {
-    let mut fates = whole_or_lost();
-    if let FileChange::Write { offset, bytes } = change {
-        if first_sector(*offset, bytes).len() < bytes.len() {
-            fates.push(Fate::FirstSector);
-        }
-        if offset + bytes.len() > len {
-            fates.push(Fate::LengthOnly);
+/// Any subset of the changes, writes in sectors, and then any length that the file had since.
+fn contents(file: &FileContent) -> Vec<Vec<u8>> {
+    let mut contents = BTreeSet::from([file.durable.clone()]);
+    let mut lens = BTreeSet::from([file.durable.len()]);
+    let mut len = file.durable.len();
+    for change in &file.pending {
+        len = change.len_after(len);
+        lens.insert(len);
+        for part in parts(change) {
+            add_applied(&mut contents, |content| part.apply(content));
         }
     }
-    fates
+    let mut all = BTreeSet::new();
+    for content in contents {
+        for len in &lens {
+            let mut cut = content.clone();
+            cut.resize(*len, 0);
+            all.insert((*len, cut));
+        }
+        check_count(all.len());
+    }
+    all.into_iter().map(|(_, content)| content).collect()
+}
+
+/// What survives of a change on its own.
+fn parts(change: &FileChange) -> Vec<FileChange> {
+    match change {
+        FileChange::SetLen(_) => vec![change.clone()],
+        FileChange::Write { offset, bytes } => sectors(*offset, bytes.len())
+            .map(|part| FileChange::Write {
+                offset: offset + part.start,
+                bytes: bytes[part].to_vec(),
+            })
+            .collect(),
+    }
+}
+
+fn sets_of_names(dir: &DirContent) -> Vec<Names> {
+    let mut sets = BTreeSet::from([dir.durable.clone()]);
+    for change in &dir.pending {
+        add_applied(&mut sets, |names| apply_name(names, change));
+    }
+    sets.into_iter().collect()
+}
+
+/// Each of `all` as it is, and with `change`.
+fn add_applied<T: Clone + Ord>(all: &mut BTreeSet<T>, change: impl Fn(&mut T)) {
+    let changed: Vec<T> = all
+        .iter()
+        .map(|one| {
+            let mut one = one.clone();
+            change(&mut one);
+            one
+        })
+        .collect();
+    all.extend(changed);
+    check_count(all.len());
+}
+
+fn check_count(count: usize) {
+    assert!(count <= OUTCOMES_MAX, "{count} outcomes or more: let less be unsynced at once");
 }
 
 impl CrashPoint {
-    /// Unsynced changes: those of names and of files.
-    pub fn changes(&self) -> usize {
-        self.fates.len()
+    /// How many different disks the power loss may leave.
+    pub fn disks(&self) -> f64 {
+        self.disks
     }
 
-    /// Whether its outcomes are so many that [`CrashPoint::outcomes`] is a sample.
-    pub fn is_sampled(&self) -> bool {
-        let all = self.fates.iter().try_fold(1_usize, |count, fates| {
-            count.checked_mul(fates.len()).filter(|count| *count <= OUTCOMES_MAX)
-        });
-        all.is_none()
-    }
-
-    /// The outcomes to try, a fate for each change: all of them up to [`OUTCOMES_MAX`]. Beyond it:
-    /// nothing survives, everything, everything before each change, everything but each one (and
-    /// each of its other fates), each one alone, everything but each pair, and each pair alone.
-    pub fn outcomes(&self) -> Vec<Vec<Fate>> {
-        if self.is_sampled() { self.sample() } else { self.every_outcome() }
-    }
-
-    fn every_outcome(&self) -> Vec<Vec<Fate>> {
-        let mut outcomes = vec![Vec::new()];
-        for fates in &self.fates {
-            let longer = outcomes.iter().flat_map(|outcome: &Vec<Fate>| {
-                fates.iter().map(|fate| outcome.iter().copied().chain([*fate]).collect())
-            });
-            outcomes = longer.collect();
-        }
-        outcomes
-    }
-
-    fn sample(&self) -> Vec<Vec<Fate>> {
-        let count = self.fates.len();
-        let mut outcomes = BTreeSet::new();
-        for (rest, other) in [(Fate::Lost, Fate::Whole), (Fate::Whole, Fate::Lost)] {
-            let all = vec![rest; count];
-            for at in 0..count {
-                let mut prefix = vec![Fate::Whole; at];
-                prefix.resize(count, Fate::Lost);
-                outcomes.insert(prefix);
-                for fate in &self.fates[at] {
-                    let mut one = all.clone();
-                    one[at] = *fate;
-                    outcomes.insert(one);
-                }
-                for second in at + 1..count {
-                    let mut two = all.clone();
-                    (two[at], two[second]) = (other, other);
-                    outcomes.insert(two);
-                }
-            }
-            outcomes.insert(all);
-        }
-        outcomes.into_iter().collect()
-    }
-
-    /// The disk that the power loss leaves with this outcome.
+    /// Calls `look` for every disk that the power loss may leave, where those that it cannot tell
+    /// apart are one; answers how many it could. It must do the same whenever it reads the same.
+    ///
+    /// # Errors
+    /// The first of `look`.
     ///
     /// # Panics
-    /// When there are fewer fates than changes.
-    pub fn disk(&self, outcome: &[Fate]) -> Arc<SimulatedDisk> {
+    /// When `look` does not repeat.
+    pub fn explore<E>(
+        &self,
+        mut look: impl FnMut(Arc<SimulatedDisk>) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let mut choices = Choices::default();
+        let mut count = 0;
+        loop {
+            let disk = self.disk(choices);
+            look(Arc::clone(&disk))?;
+            count += 1;
+            choices = std::mem::take(&mut disk.state().choices);
+            if !choices.go_on() {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Calls `look` for `count` disks that the power loss may leave, drawn by `seed`.
+    ///
+    /// # Errors
+    /// The first of `look`.
+    pub fn sample<E>(
+        &self,
+        count: u64,
+        seed: u64,
+        mut look: impl FnMut(Arc<SimulatedDisk>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut random = SmallRng::seed_from_u64(seed);
+        (0..count).try_for_each(|_| {
+            let drawn = Some(SmallRng::seed_from_u64(random.random()));
+            look(self.disk(Choices { drawn, ..Choices::default() }))
+        })
+    }
+
+    fn disk(&self, choices: Choices) -> Arc<SimulatedDisk> {
         let disk = SimulatedDisk::new(0);
         let mut state = disk.state();
         state.inodes = self.inodes.clone();
         state.next_inode = self.next_inode;
         state.boots = self.boots + 1;
-        let mut fates = outcome.iter();
-        let mut next = || *fates.next().expect("a fate for each change");
-        for inode in state.inodes.values_mut() {
-            match inode {
-                Inode::Dir(dir) => {
-                    for change in std::mem::take(&mut dir.pending) {
-                        if next() == Fate::Whole {
-                            apply_name(&mut dir.durable, &change);
-                        }
-                    }
-                    dir.cached.clone_from(&dir.durable);
-                }
-                Inode::File(file) => {
-                    for change in std::mem::take(&mut file.pending) {
-                        apply(&change, next(), &mut file.durable);
-                    }
-                    file.cached.clone_from(&file.durable);
-                }
-            }
-        }
+        state.choices = choices;
         drop(state);
         disk
     }
 }
 
-fn apply(change: &FileChange, fate: Fate, content: &mut Vec<u8>) {
-    match (fate, change) {
-        (Fate::Lost, _) => {}
-        (Fate::FirstSector, FileChange::Write { offset, bytes }) => {
-            write_into(content, *offset, first_sector(*offset, bytes));
+impl FileContent {
+    /// What is left is open; where there is one possibility only, it is decided.
+    fn open(mut contents: Vec<Vec<u8>>) -> FileContent {
+        if contents.len() == 1 {
+            let durable = contents.pop().expect("one");
+            return FileContent { cached: durable.clone(), durable, ..FileContent::default() };
         }
-        (Fate::LengthOnly, FileChange::Write { .. }) => {
-            content.resize(change.len_after(content.len()), 0);
+        let range = 0..contents.len();
+        let open = Some(OpenFile { contents: Arc::new(contents), range });
+        FileContent { open, ..FileContent::default() }
+    }
+
+    /// Its length, which is decided now.
+    pub(super) fn decide_len(&mut self, choices: &mut Choices) -> usize {
+        let Some(open) = &mut self.open else {
+            return self.cached.len();
+        };
+        let possible = &open.contents[open.range.clone()];
+        let lens: BTreeSet<usize> = possible.iter().map(Vec::len).collect();
+        let lens: Vec<usize> = lens.into_iter().collect();
+        let len = lens[choices.choose(lens.len())];
+        let start = open.contents.partition_point(|content| content.len() < len);
+        let end = open.contents.partition_point(|content| content.len() <= len);
+        open.range = start..end;
+        len
+    }
+
+    /// Its content, which is decided now.
+    pub(super) fn decide(&mut self, choices: &mut Choices) {
+        if self.open.is_none() {
+            return;
         }
-        _ => change.apply(content),
+        self.decide_len(choices);
+        if let Some(OpenFile { contents, range }) = self.open.take() {
+            self.durable.clone_from(&contents[range.start + choices.choose(range.len())]);
+            self.cached.clone_from(&self.durable);
+        }
+    }
+}
+
+impl DirContent {
+    fn open(mut sets: Vec<Names>) -> DirContent {
+        if sets.len() == 1 {
+            let durable = sets.pop().expect("one");
+            return DirContent { cached: durable.clone(), durable, ..DirContent::default() };
+        }
+        DirContent { open: Some(OpenDir(Arc::new(sets))), ..DirContent::default() }
+    }
+
+    /// Its names, which are decided now.
+    pub(super) fn decide(&mut self, choices: &mut Choices) {
+        if let Some(OpenDir(sets)) = self.open.take() {
+            self.durable.clone_from(&sets[choices.choose(sets.len())]);
+            self.cached.clone_from(&self.durable);
+        }
+    }
+}
+
+impl Choices {
+    /// One of `of` possibilities.
+    fn choose(&mut self, of: usize) -> usize {
+        if of == 1 {
+            return 0;
+        }
+        if let Some(random) = &mut self.drawn {
+            return random.random_range(0..of);
+        }
+        if self.made == self.taken.len() {
+            self.taken.push((0, of));
+        }
+        let (taken, known) = self.taken[self.made];
+        assert_eq!(known, of, "the same disk was read in another way");
+        self.made += 1;
+        taken
+    }
+
+    /// Whether there is another try; it differs in the last decision that has something left.
+    fn go_on(&mut self) -> bool {
+        self.taken.truncate(self.made);
+        self.made = 0;
+        while let Some((taken, of)) = self.taken.last_mut() {
+            *taken += 1;
+            if taken < of {
+                return true;
+            }
+            self.taken.pop();
+        }
+        false
     }
 }
 
 impl std::fmt::Debug for CrashPoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CrashPoint").field("changes", &self.changes()).finish_non_exhaustive()
+        f.debug_struct("CrashPoint").field("disks", &self.disks).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! Drives a log on a simulated disk until it crashes, and looks at what is left.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,12 +30,16 @@ const STEPS: usize = 60;
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
     Append,
+    /// Appends until there are so many segments.
+    Fill(usize),
     NewEpoch,
     Sync,
     SyncVolume,
     Checkpoint,
     /// To this part of 255 of the log.
     Truncate(u8),
+    /// To where a segment begins: the one with this many after it, or the first.
+    TruncateToSegment(usize),
     AdvanceStart(u8),
     DeleteOld,
     /// A clean shutdown and a start.
@@ -80,6 +85,7 @@ fn died<E: std::fmt::Display>(error: E) -> Stop {
     if text.contains("the power is gone") { Stop::Died } else { Stop::Failed(text) }
 }
 
+#[derive(Clone)]
 pub struct Run {
     pub disk: Arc<SimulatedDisk>,
     pub random: SmallRng,
@@ -191,7 +197,8 @@ impl Run {
             24..29 => Step::Sync,
             29..31 => Step::SyncVolume,
             31..34 => Step::Checkpoint,
-            34..36 => Step::Truncate(part),
+            34 => Step::Truncate(part),
+            35 => Step::TruncateToSegment(usize::from(part) % 3),
             36 => Step::AdvanceStart(part),
             37..39 => Step::DeleteOld,
             _ => Step::Close,
@@ -286,6 +293,12 @@ impl Run {
     fn step(&mut self, log: &mut Log, step: Step, counts: &mut Counts) -> Outcome {
         match step {
             Step::Append => self.append(log),
+            Step::Fill(count) => {
+                while log.segment_count() < count {
+                    self.append(log)?;
+                }
+                Ok(())
+            }
             Step::NewEpoch => {
                 self.model.epoch += 1;
                 log.record_epoch_start(self.model.epoch);
@@ -296,7 +309,13 @@ impl Run {
             Step::Checkpoint => self.checkpoint(log),
             Step::Truncate(part) => {
                 counts.truncations += 1;
-                self.truncate(log, part)
+                let span = self.model.end - self.model.start;
+                self.truncate(log, self.model.start + span * i64::from(part) / 255)
+            }
+            Step::TruncateToSegment(after) => {
+                counts.truncations += 1;
+                let bases = self.segments().map_err(died)?;
+                self.truncate(log, bases[bases.len().saturating_sub(after + 1)])
             }
             Step::AdvanceStart(part) => {
                 let span = self.model.end - self.model.start;
@@ -423,9 +442,14 @@ impl Run {
         Ok(())
     }
 
-    fn truncate(&mut self, log: &mut Log, part: u8) -> Outcome {
-        let span = self.model.end - self.model.start;
-        let to = self.model.start + span * i64::from(part) / 255;
+    /// Where the segments begin.
+    fn segments(&self) -> io::Result<Vec<i64>> {
+        let entries = self.disk.files().list(Path::new("/data/t-0"))?;
+        let names = entries.iter().filter_map(|entry| entry.name.strip_suffix(".log"));
+        Ok(names.filter_map(|name| name.parse().ok()).collect())
+    }
+
+    fn truncate(&mut self, log: &mut Log, to: i64) -> Outcome {
         let mut cut = self.model.clone();
         cut.truncate(to);
         // From the call on, nothing past the cut is promised.

@@ -65,7 +65,7 @@ fn os_any_crash_leaves_a_prefix_with_all_that_was_synced() {
 fn script() -> Vec<Step> {
     let append = |count: usize| std::iter::repeat_n(Step::Append, count);
     let mut steps = Vec::new();
-    steps.extend(append(3));
+    steps.push(Step::Fill(2));
     steps.push(Step::Sync);
     steps.extend(append(6));
     steps.push(Step::SyncVolume);

@@ -1,90 +1,71 @@
 //! Runs a procedure up to each of its changes of the disk, and opens the log on every disk that a
 //! power loss there may leave.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use klamm_sim::disk::{Fate, Lie};
-
-use crate::harness::{Counts, Run, Step, Stop};
+use klamm_sim::disk::SimulatedDisk;
 
 /// What was tried.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Explored {
     /// Changes of the disk within the procedure, and its end.
     pub crash_points: u64,
-    /// Those with so many unsynced changes that their outcomes were sampled.
-    pub sampled: u64,
-    /// Different disks that a log was opened on.
+    /// Different disks that were left, as far as opening the log and reading it tells them apart.
     pub states: u64,
+    /// Different disks that might have been left.
+    pub disks: f64,
 }
 
-/// `before` happens, and then the power fails at each change of `procedure`.
+/// A procedure that the power did not survive.
+pub struct Cut {
+    /// What the power loss is tried on.
+    pub disk: Arc<SimulatedDisk>,
+    /// The procedure had come to its end.
+    pub finished: bool,
+    /// Opens the log on a disk that is left, and says what is wrong with it.
+    pub check: Box<dyn Fn(Arc<SimulatedDisk>) -> Result<(), String>>,
+}
+
+/// `cut_short(at)` runs the procedure up to its change `at`.
 ///
 /// # Errors
-/// The first outcome that does not leave a prefix with all that was synced.
-pub fn explore(
-    seed: u64,
-    before: &[Step],
-    procedure: &[Step],
-    lie: Option<Lie>,
-) -> Result<Explored, String> {
+/// The first outcome that does not leave what is promised.
+pub fn explore(cut_short: impl Fn(u64) -> Result<Cut, String>) -> Result<Explored, String> {
     let mut explored = Explored::default();
-    let mut seen = BTreeSet::new();
     for at in 0.. {
-        let (run, finished) = cut_short(seed, before, procedure, at, lie)?;
-        let point = run.disk.crash_point();
+        let cut = cut_short(at)?;
+        let point = cut.disk.crash_point();
         explored.crash_points += 1;
-        explored.sampled += u64::from(point.is_sampled());
-        for outcome in point.outcomes() {
-            let disk = point.disk(&outcome);
-            let model = &run.model;
-            let promised = (model.stored_start, model.start, model.durable_end, model.end);
-            if !seen.insert((disk.fingerprint(), promised, run.in_flight.is_some())) {
-                continue;
-            }
-            explored.states += 1;
-            let mut left = Run {
-                disk,
-                random: run.random.clone(),
-                model: run.model.clone(),
-                in_flight: run.in_flight.clone(),
-                policy: run.policy,
-            };
-            left.reopen_after_crash(true, &mut Counts::default())
-                .map_err(|failure| told(at, &outcome, &failure))?;
-        }
-        if finished {
+        explored.disks += point.disks();
+        let mut tried = 0_u64;
+        explored.states += point
+            .explore(|disk| {
+                tried += 1;
+                (cut.check)(disk)
+            })
+            .map_err(|failure| format!("power lost before change {at}, try {tried}: {failure}"))?;
+        if cut.finished {
             break;
         }
     }
-    println!("{explored:?}");
     Ok(explored)
 }
 
-fn told(at: u64, outcome: &[Fate], failure: &str) -> String {
-    format!("power lost before change {at}, outcome {outcome:?}: {failure}")
-}
+/// Outcomes that are tried of each power loss of a disk that lies: next to nothing is synced there,
+/// so they are too many.
+const LYING_TRIES: u64 = 200;
 
-/// The procedure up to its change `at`; whether it ended before that.
-fn cut_short(
-    seed: u64,
-    before: &[Step],
-    procedure: &[Step],
-    at: u64,
-    lie: Option<Lie>,
-) -> Result<(Run, bool), String> {
-    let mut run = Run::new(seed);
-    run.disk.set_lie(lie);
-    let counts = &mut Counts::default();
-    let opened = run.open();
-    let ready = opened.and_then(|(log, _)| run.go_on(log, before, counts));
-    let Ok(log) = ready else {
-        return Err("the disk works, and the log does not".to_owned());
-    };
-    run.disk.die_after(at);
-    match run.go_on(log, procedure, counts) {
-        Ok(_) => Ok((run, true)),
-        Err(Stop::Died) => Ok((run, false)),
-        Err(Stop::Failed(failure)) => Err(failure),
+/// The same with some outcomes only; whether one of them is found out.
+pub fn is_found_out(cut_short: impl Fn(u64) -> Result<Cut, String>) -> bool {
+    for at in 0.. {
+        let Ok(cut) = cut_short(at) else { return true };
+        let point = cut.disk.crash_point();
+        if point.sample(LYING_TRIES, at, |disk| (cut.check)(disk)).is_err() {
+            return true;
+        }
+        if cut.finished {
+            break;
+        }
     }
+    false
 }
