@@ -3,6 +3,7 @@
 mod checks;
 mod codegen;
 mod fuzz;
+mod paths;
 mod powerloss;
 mod test;
 
@@ -18,6 +19,7 @@ const VERBS: &[(&str, &str, Verb)] = &[
         told(codegen::run(a))
     }),
     ("fuzz", "the fuzz targets, ten minutes each", fuzz::run),
+    ("paths", "what a request costs: instructions, system calls; --write", paths::run),
     ("powerloss", "the whole of the power loss tests, noted in docs/ledger", |root, a| {
         told(powerloss::run(root, a))
     }),

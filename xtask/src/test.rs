@@ -42,6 +42,11 @@ const STEPS: &[Step] = &[
         run: |root| vec![cargo(root, &["build", "--release", "--quiet", "--package", "klamm"])],
     },
     Step {
+        name: "paths",
+        what: "instructions and system calls of produce and fetch, against the baseline",
+        run: |root| vec![script(root, "tests/paths/run", &[])],
+    },
+    Step {
         name: "faults-fuse",
         what: "power loss: unsynced writes dropped below the killed broker",
         run: |root| {
@@ -151,7 +156,7 @@ pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn script(root: &Path, path: &str, arguments: &[&str]) -> Command {
+pub(crate) fn script(root: &Path, path: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(root.join(path));
     command.current_dir(root).args(arguments);
     command
