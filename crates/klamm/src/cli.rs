@@ -5,7 +5,7 @@ use klamm_client::{ClientConfig, Cluster};
 use klamm_env::Env;
 
 use crate::failure::Failure;
-use crate::verbs::{consume, group, log, produce, serve, topic};
+use crate::verbs::{bench, consume, group, log, produce, serve, topic};
 
 /// An event streaming broker that speaks Kafka's protocol.
 #[derive(Debug, Parser)]
@@ -32,6 +32,9 @@ pub(crate) enum Verb {
     /// Look into a partition's files
     #[command(subcommand)]
     Log(log::Log),
+    /// Measure a cluster: publishing, reading, and the time between the two
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 impl Verb {

@@ -60,6 +60,16 @@ fn wrong_usage_is_told_before_anything_is_done() {
         "group reset g --topic t --to-earliest --to-latest",
         "group reset g --topic t --to-datetime yesterday",
         "group reset g --topic t --by-duration 5",
+        "bench produce",
+        "bench produce t --record-size 23",
+        "bench produce t --partitions 0",
+        "bench produce t --rate 0",
+        "bench produce t --duration 0",
+        "bench produce t --warm-up -1",
+        "bench produce t --content empty",
+        "bench consume t --records 0",
+        "bench consume t --check",
+        "bench latency t --records 0",
         "nonsense",
     ] {
         assert!(parse(line).is_err(), "{line}");
@@ -115,7 +125,9 @@ fn a_group_is_moved_one_way_at_a_time() {
 
 #[test]
 fn help_is_no_failure() {
-    for line in ["--help", "topic --help", "group reset --help", "--version"] {
+    for line in
+        ["--help", "topic --help", "group reset --help", "bench latency --help", "--version"]
+    {
         let kind = parse(line).expect_err("shown instead of a verb");
         assert!(matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion), "{line}");
     }

@@ -1,5 +1,6 @@
 //! One file per verb: its options, what it asks, what it shows.
 
+pub(crate) mod bench;
 pub(crate) mod consume;
 pub(crate) mod group;
 pub(crate) mod log;
@@ -21,5 +22,6 @@ pub(crate) async fn run(env: &Env, verb: Verb) -> Outcome {
         Verb::Consume(verb) => consume::run(env, verb).await,
         Verb::Group(verb) => group::run(env, verb).await,
         Verb::Log(verb) => log::run(env, verb),
+        Verb::Bench(verb) => bench::run(env, verb).await,
     }
 }

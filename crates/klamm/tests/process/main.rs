@@ -6,6 +6,7 @@
 
 mod broker_process;
 
+mod bench;
 mod compat_quirks;
 mod data_directory;
 mod dead_disk;
