@@ -57,7 +57,8 @@ fn assert_latencies(told: &Value, count: u64) {
     assert_eq!(told["count"], count, "{told}");
     let numbers = ["p50", "p95", "p99", "p99.9", "max"].map(|name| told[name].as_f64());
     let numbers = numbers.map(|number| number.expect("a number of milliseconds"));
-    assert!(numbers[0] > 0.0 && numbers.is_sorted(), "{told}");
+    // No loopback is that fast.
+    assert!(numbers[0] > 0.01 && numbers.is_sorted(), "{told}");
 }
 
 #[test]

@@ -15,9 +15,7 @@ pub(crate) struct Latencies(Histogram<u64>);
 
 impl Latencies {
     pub(crate) fn new() -> Latencies {
-        let mut histogram = Histogram::new(DIGITS).expect("a number of digits that it takes");
-        histogram.auto(true);
-        Latencies(histogram)
+        Latencies(Histogram::new(DIGITS).expect("a number of digits that it takes"))
     }
 
     pub(crate) fn add(&mut self, latency: Duration) {
