@@ -210,7 +210,10 @@ async fn read(
             let reason = format!("{} of {all} records came, and no more", once.count());
             return Err(Failure::Refused(reason));
         }
-        progress.tell(|| format!("{} of {all} read; {}", once.count(), latencies.text()));
+        progress.tell(|| match latencies.is_empty() {
+            true => format!("{} of {all} read", once.count()),
+            false => format!("{} of {all} read; {}", once.count(), latencies.text()),
+        });
     }
     progress.finish();
     Ok(latencies)
