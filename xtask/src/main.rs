@@ -10,10 +10,14 @@ mod test;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// The instrument is built with optimization: the programs of the floor are part of it.
+const BENCH: [&str; 6] = ["run", "--release", "--quiet", "--package", "klamm-bench-suite", "--"];
+
 type Verb = fn(&Path, &[String]) -> ExitCode;
 
 /// Name, what it does, and the function that does it.
 const VERBS: &[(&str, &str, Verb)] = &[
+    ("bench", "Klamm beside Apache Kafka and the machine's floor (bench/README.md)", bench),
     ("check", "what the repository demands of itself", |_, a| told(checks::run(a))),
     ("codegen", "generate the protocol's messages from their schemas", |_, a| {
         told(codegen::run(a))
@@ -44,6 +48,14 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     run(&repository_root(), &arguments[1..])
+}
+
+fn bench(root: &Path, arguments: &[String]) -> ExitCode {
+    match test::cargo(root, &BENCH).args(arguments).status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => told(Err(format!("cargo: {error}"))),
+    }
 }
 
 fn told(result: Result<(), String>) -> ExitCode {

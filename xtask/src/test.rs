@@ -85,6 +85,11 @@ const STEPS: &[Step] = &[
         run: |root| vec![script(root, "tests/storage_differential/run", &[])],
     },
     Step {
+        name: "bench-smoke",
+        what: "the benchmark in seconds, Klamm's CPU held against a loose multiple of the floor's",
+        run: |root| vec![cargo(root, &[&crate::BENCH[..], &["--smoke"]].concat())],
+    },
+    Step {
         name: "footprint",
         what: "time to the first acknowledgement and memory, printed",
         run: |root| vec![script(root, "tests/footprint/run", &[])],

@@ -34,7 +34,7 @@ impl File {
     }
 }
 
-const FOLDERS: &[&str] = &["crates", "xtask", "docs"];
+const FOLDERS: &[&str] = &["bench", "crates", "xtask", "docs"];
 const ENDINGS: &[&str] = &["rs", "toml", "md"];
 const SKIPPED: &[&str] = &["target", "scratch", "corpus", "artifacts", "node_modules"];
 
