@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use klamm_protocol::frame::{FrameLenError, frame_len};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::memory::{Memory, Reservation};
 
@@ -82,13 +82,16 @@ pub(crate) struct FrameReader {
     buffer: BytesMut,
     /// Bytes of the buffer before anything was split off.
     allocated: usize,
+    /// Wakes a frame that may have stalled. Kept from frame to frame: setting a timer that is due
+    /// before all others costs the loop a system call.
+    step: Option<Pin<Box<Sleep>>>,
     frame_bytes_max: usize,
 }
 
 impl FrameReader {
     /// Reads frames of up to `frame_bytes_max` bytes.
     pub(crate) fn new(buffers: Arc<ReadBuffers>, frame_bytes_max: usize) -> FrameReader {
-        FrameReader { buffers, buffer: BytesMut::new(), allocated: 0, frame_bytes_max }
+        FrameReader { buffers, buffer: BytesMut::new(), allocated: 0, step: None, frame_bytes_max }
     }
 
     /// The next frame without its length, and the memory reserved for it; `None` when the client
@@ -125,7 +128,11 @@ impl FrameReader {
             memory.grow(&mut reservation, len).await;
             return Ok(reservation);
         }
-        let mut step = pin!(sleep(STEP_MAX));
+        let mut due = Instant::now() + STEP_MAX;
+        let mut step = self.step.take().unwrap_or_else(|| Box::pin(sleep_until(due)));
+        if step.is_elapsed() {
+            step.as_mut().reset(due);
+        }
         let mut step_bytes = self.buffer.len() + STEP_BYTES;
         while self.buffer.len() < len {
             let room = self.buffer.len().saturating_mul(2).max(READ_BUFFER_BYTES);
@@ -144,17 +151,22 @@ impl FrameReader {
                     }
                     if self.buffer.len() >= step_bytes {
                         step_bytes = self.buffer.len() + STEP_BYTES;
-                        step.as_mut().reset(Instant::now() + STEP_MAX);
+                        due = Instant::now() + STEP_MAX;
                     }
                 }
                 () = step.as_mut() => {
-                    if memory.is_short() {
-                        return Err(FrameError::Stalled { read: self.buffer.len(), len });
+                    let now = Instant::now();
+                    if now >= due {
+                        if memory.is_short() {
+                            return Err(FrameError::Stalled { read: self.buffer.len(), len });
+                        }
+                        due = now + STEP_MAX;
                     }
-                    step.as_mut().reset(Instant::now() + STEP_MAX);
+                    step.as_mut().reset(due);
                 }
             }
         }
+        self.step = Some(step);
         Ok(reservation)
     }
 
@@ -203,7 +215,6 @@ impl FrameReader {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
-    use std::pin::Pin;
     use std::task::{Context, Poll};
     use tokio::io::{AsyncWriteExt, ReadBuf, duplex};
     use tokio::runtime::{Builder, Runtime};

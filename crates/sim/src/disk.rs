@@ -25,7 +25,7 @@ use rand::{Rng, SeedableRng};
 use content::{DirContent, FileContent, NameChange, Survival, apply_name};
 use files::{SimulatedFiles, names};
 use outcomes::Choices;
-pub use outcomes::{CrashPoint, OUTCOMES_MAX};
+pub use outcomes::{CrashPoint, OUTCOMES_MAX, TooManyOutcomes};
 
 type InodeId = u64;
 const ROOT: InodeId = 0;

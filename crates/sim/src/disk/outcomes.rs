@@ -53,33 +53,38 @@ pub(super) struct Choices {
 impl SimulatedDisk {
     /// The disk as it is now, to try all that a power loss would leave of it.
     ///
-    /// # Panics
+    /// # Errors
     /// When there are more than [`OUTCOMES_MAX`] for one file or directory.
-    pub fn crash_point(&self) -> CrashPoint {
+    pub fn crash_point(&self) -> Result<CrashPoint, TooManyOutcomes> {
         let state = self.state();
         let mut disks = 1.0;
-        let inodes = state.inodes.iter().map(|(id, inode)| {
+        let mut inodes = BTreeMap::new();
+        for (id, inode) in &state.inodes {
             let left = match inode {
                 Inode::File(file) => {
-                    let contents = contents(file);
+                    let contents = contents(file)?;
                     disks *= contents.len() as f64;
                     Inode::File(FileContent::open(contents))
                 }
                 Inode::Dir(dir) => {
-                    let names = sets_of_names(dir);
+                    let names = sets_of_names(dir)?;
                     disks *= names.len() as f64;
                     Inode::Dir(DirContent::open(names))
                 }
             };
-            (*id, left)
-        });
-        let inodes = inodes.collect();
-        CrashPoint { inodes, next_inode: state.next_inode, boots: state.boots, disks }
+            inodes.insert(*id, left);
+        }
+        Ok(CrashPoint { inodes, next_inode: state.next_inode, boots: state.boots, disks })
     }
 }
 
+/// A power loss could leave more than [`OUTCOMES_MAX`] of a file or a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} outcomes or more: let less be unsynced at once")]
+pub struct TooManyOutcomes(usize);
+
 /// Any subset of the changes, writes in sectors, and then any length that the file had since.
-fn contents(file: &FileContent) -> Vec<Vec<u8>> {
+fn contents(file: &FileContent) -> Result<Vec<Vec<u8>>, TooManyOutcomes> {
     let mut contents = BTreeSet::from([file.durable.clone()]);
     let mut lens = BTreeSet::from([file.durable.len()]);
     let mut len = file.durable.len();
@@ -87,7 +92,7 @@ fn contents(file: &FileContent) -> Vec<Vec<u8>> {
         len = change.len_after(len);
         lens.insert(len);
         for part in parts(change) {
-            add_applied(&mut contents, |content| part.apply(content));
+            add_applied(&mut contents, |content| part.apply(content))?;
         }
     }
     let mut all = BTreeSet::new();
@@ -97,9 +102,9 @@ fn contents(file: &FileContent) -> Vec<Vec<u8>> {
             cut.resize(*len, 0);
             all.insert((*len, cut));
         }
-        check_count(all.len());
+        check_count(all.len())?;
     }
-    all.into_iter().map(|(_, content)| content).collect()
+    Ok(all.into_iter().map(|(_, content)| content).collect())
 }
 
 /// What survives of a change on its own.
@@ -115,16 +120,19 @@ fn parts(change: &FileChange) -> Vec<FileChange> {
     }
 }
 
-fn sets_of_names(dir: &DirContent) -> Vec<Names> {
+fn sets_of_names(dir: &DirContent) -> Result<Vec<Names>, TooManyOutcomes> {
     let mut sets = BTreeSet::from([dir.durable.clone()]);
     for change in &dir.pending {
-        add_applied(&mut sets, |names| apply_name(names, change));
+        add_applied(&mut sets, |names| apply_name(names, change))?;
     }
-    sets.into_iter().collect()
+    Ok(sets.into_iter().collect())
 }
 
 /// Each of `all` as it is, and with `change`.
-fn add_applied<T: Clone + Ord>(all: &mut BTreeSet<T>, change: impl Fn(&mut T)) {
+fn add_applied<T: Clone + Ord>(
+    all: &mut BTreeSet<T>,
+    change: impl Fn(&mut T),
+) -> Result<(), TooManyOutcomes> {
     let changed: Vec<T> = all
         .iter()
         .map(|one| {
@@ -134,11 +142,11 @@ fn add_applied<T: Clone + Ord>(all: &mut BTreeSet<T>, change: impl Fn(&mut T)) {
         })
         .collect();
     all.extend(changed);
-    check_count(all.len());
+    check_count(all.len())
 }
 
-fn check_count(count: usize) {
-    assert!(count <= OUTCOMES_MAX, "{count} outcomes or more: let less be unsynced at once");
+fn check_count(count: usize) -> Result<(), TooManyOutcomes> {
+    if count > OUTCOMES_MAX { Err(TooManyOutcomes(count)) } else { Ok(()) }
 }
 
 impl CrashPoint {

@@ -34,7 +34,7 @@ pub fn explore(cut_short: impl Fn(u64) -> Result<Cut, String>) -> Result<Explore
     let mut explored = Explored::default();
     for at in 0.. {
         let cut = cut_short(at)?;
-        let point = cut.disk.crash_point();
+        let point = cut.disk.crash_point().map_err(|error| error.to_string())?;
         explored.crash_points += 1;
         explored.disks += point.disks();
         let mut tried = 0_u64;
@@ -59,7 +59,8 @@ const LYING_TRIES: u64 = 200;
 pub fn is_found_out(cut_short: impl Fn(u64) -> Result<Cut, String>) -> bool {
     for at in 0.. {
         let Ok(cut) = cut_short(at) else { return true };
-        let point = cut.disk.crash_point();
+        // From here on there is only more that was not synced.
+        let Ok(point) = cut.disk.crash_point() else { break };
         if point.sample(LYING_TRIES, at, |disk| (cut.check)(disk)).is_err() {
             return true;
         }
