@@ -37,6 +37,11 @@ const STEPS: &[Step] = &[
         run: |root| vec![cargo(root, &["test", "--workspace", "--quiet"])],
     },
     Step {
+        name: "ensemble",
+        what: "the coordination tree over three real ZooKeeper servers and their faults",
+        run: |root| vec![script(root, "tests/ensemble/run", &[])],
+    },
+    Step {
         name: "release",
         what: "the binary",
         run: |root| vec![cargo(root, &["build", "--release", "--quiet", "--package", "klamm"])],

@@ -12,7 +12,8 @@ pub struct Lease {
     timeout: Option<Duration>,
     /// *Send* time of the last probe that the ensemble's leader answered.
     last_ok: Duration,
-    last_probe: Option<Duration>,
+    /// The next probe is not sent before.
+    next_probe: Duration,
     connected: bool,
     expired: bool,
 }
@@ -23,7 +24,7 @@ impl Lease {
         Lease {
             timeout: Some(timeout),
             last_ok: now,
-            last_probe: None,
+            next_probe: now + timeout / 3,
             connected: true,
             expired: false,
         }
@@ -34,7 +35,7 @@ impl Lease {
         Lease {
             timeout: None,
             last_ok: Duration::ZERO,
-            last_probe: None,
+            next_probe: Duration::ZERO,
             connected: true,
             expired: false,
         }
@@ -59,19 +60,24 @@ impl Lease {
         self.timeout.map(|timeout| self.last_ok + timeout * 2 / 3)
     }
 
-    /// Whether to write `/brokers/probe/<id>` now: once per third of the time-out.
+    /// When `/brokers/probe/<id>` is to be written next: once per third of the time-out, and at once
+    /// after a reconnect; `None` while there is nothing to write it over.
+    pub fn probe_at(&self) -> Option<Duration> {
+        let possible = self.timeout.is_some() && self.connected && !self.expired;
+        possible.then_some(self.next_probe)
+    }
+
+    /// Whether to write the probe now.
     pub fn probe_due(&self, now: Duration) -> bool {
-        let Some(timeout) = self.timeout else { return false };
-        let since = self.last_probe.unwrap_or(self.last_ok);
-        self.connected && !self.expired && now.saturating_sub(since) >= timeout / 3
+        self.probe_at().is_some_and(|at| now >= at)
     }
 
     /// A probe goes out.
     pub fn on_probe_sent(&mut self, now: Duration) {
-        self.last_probe = Some(now);
+        self.next_probe = now + self.timeout.unwrap_or_default() / 3;
     }
 
-    /// The probe that was sent at `sent` was answered by the ensemble's leader.
+    /// The probe, or any other write, that was sent at `sent` was answered by the ensemble's leader.
     pub fn on_probe_answered(&mut self, sent: Duration) {
         self.last_ok = self.last_ok.max(sent);
     }
@@ -82,8 +88,9 @@ impl Lease {
     }
 
     /// The session goes on over another connection. Only a probe renews the lease.
-    pub fn on_reconnected(&mut self) {
+    pub fn on_reconnected(&mut self, now: Duration) {
         self.connected = true;
+        self.next_probe = now;
     }
 
     /// The ensemble said that the session is over.
@@ -118,7 +125,8 @@ mod tests {
         let mut lease = Lease::new(TIMEOUT, s(0));
         lease.on_disconnected();
         assert_eq!(lease.state(s(1)), SessionState::Suspended);
-        lease.on_reconnected();
+        lease.on_reconnected(s(2));
+        assert!(lease.probe_due(s(2)), "to know soon where it stands");
         assert_eq!(lease.state(s(5)), SessionState::Connected);
         assert_eq!(lease.state(s(6)), SessionState::Lost);
     }
@@ -139,6 +147,7 @@ mod tests {
         assert!(!lease.probe_due(s(5)) && lease.probe_due(s(6)));
         lease.on_disconnected();
         assert!(!lease.probe_due(s(6)), "nothing to send it over");
+        assert_eq!(lease.probe_at(), None);
     }
 
     #[test]

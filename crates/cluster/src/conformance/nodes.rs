@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{Subject, bad_version, data, make, no_node, text};
+use super::{Subject, bad_version, caught_up, data, make, no_node, text};
 use crate::tree::CreateMode::Persistent;
 use crate::tree::{NODE_BYTES_MAX, Stat, TreeError};
 
@@ -62,7 +62,7 @@ pub(super) async fn a_node_is_not_created_twice(subject: Arc<dyn Subject>) {
 
 pub(super) async fn illegal_paths_are_refused(subject: Arc<dyn Subject>) {
     let tree = subject.connect().await;
-    for path in ["", "a", "/a/", "//a", "/.", "/a/..", "/a\0b"] {
+    for path in ["", "a", "/a/", "//a", "/.", "/a/..", "/a\0b", "/\u{1f600}"] {
         let invalid = |error: &TreeError| matches!(error, TreeError::InvalidPath { .. });
         assert!(tree.get(path).await.is_err_and(|e| invalid(&e)), "get {path:?}");
         assert!(tree.children(path).await.is_err_and(|e| invalid(&e)), "children {path:?}");
@@ -204,6 +204,7 @@ pub(super) async fn concurrent_sets_at_one_version_have_one_winner(subject: Arc<
     let results = join_all(sets).await;
     let winners: Vec<usize> = (0..20).filter(|n| results[*n].is_ok()).collect();
     assert_eq!(winners.len(), 1, "{results:?}");
+    caught_up(&*one).await;
     assert_eq!(text(&*one, "/a").await, winners[0].to_string());
 }
 
@@ -221,6 +222,7 @@ pub(super) async fn a_counter_by_compare_and_set_loses_nothing(subject: Arc<dyn 
     tree.create("/n", data("0"), Persistent).await.unwrap();
     let counters = (0..4).map(|_| async {
         let tree = subject.connect().await;
+        caught_up(&*tree).await;
         for _ in 0..5 {
             loop {
                 let node = tree.get("/n").await.unwrap();

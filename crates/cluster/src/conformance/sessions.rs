@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Subject, data, make, no_node, text};
+use super::{Subject, caught_up, data, make, no_node, reach, text};
 use crate::tree::CreateMode::{Ephemeral, Persistent};
 use crate::tree::{Op, OpResult, SessionState, TreeError};
 
@@ -24,6 +24,7 @@ pub(super) async fn an_ephemeral_node_names_its_owner(subject: Arc<dyn Subject>)
     let stat = tree.create("/e", data(""), Ephemeral).await.unwrap();
     assert_eq!(stat.owner, Some(tree.session()));
     let other = subject.connect().await;
+    caught_up(&*other).await;
     assert_eq!(other.get("/e").await.unwrap().stat.owner, Some(tree.session()));
 }
 
@@ -38,6 +39,7 @@ pub(super) async fn an_ephemeral_node_goes_with_its_session(subject: Arc<dyn Sub
     make(&*tree, &["/d"]).await;
     tree.create("/d/e", data(""), Ephemeral).await.unwrap();
     tree.close().await;
+    caught_up(&*other).await;
     assert_eq!(other.get("/d/e").await, Err(no_node("/d/e")));
     assert_eq!(other.children("/d").await, Ok(vec![]));
 }
@@ -46,6 +48,7 @@ pub(super) async fn an_ephemeral_node_goes_when_its_session_expires(subject: Arc
     let (tree, other) = (subject.connect().await, subject.connect().await);
     tree.create("/e", data(""), Ephemeral).await.unwrap();
     subject.expire(tree.session()).await;
+    caught_up(&*other).await;
     assert_eq!(other.get("/e").await, Err(no_node("/e")));
 }
 
@@ -53,6 +56,7 @@ pub(super) async fn a_persistent_node_outlives_its_session(subject: Arc<dyn Subj
     let (tree, other) = (subject.connect().await, subject.connect().await);
     make(&*tree, &["/p"]).await;
     tree.close().await;
+    caught_up(&*other).await;
     assert!(other.get("/p").await.is_ok());
 }
 
@@ -91,9 +95,9 @@ pub(super) async fn another_session_cannot_take_an_ephemeral_name_before_it_is_g
 pub(super) async fn an_expired_session_is_told_and_serves_nothing(subject: Arc<dyn Subject>) {
     let tree = subject.connect().await;
     make(&*tree, &["/a"]).await;
-    let mut state = tree.state();
     subject.expire(tree.session()).await;
-    state.wait_for(|state| *state == SessionState::Expired).await.unwrap();
+    reach(&*tree, SessionState::Expired).await;
+    assert_eq!(tree.state_now(), SessionState::Expired);
     assert_eq!(tree.get("/a").await, Err(TreeError::SessionExpired));
     assert_eq!(tree.children("/").await, Err(TreeError::SessionExpired));
     assert_eq!(tree.set("/a", data(""), None).await, Err(TreeError::SessionExpired));
@@ -126,6 +130,7 @@ pub(super) async fn an_ephemeral_and_a_persistent_node_in_one_multi(subject: Arc
     assert!(matches!(results[..], [OpResult::Created(_), OpResult::Set(_)]), "{results:?}");
     other.multi(ops).await.unwrap_err();
     tree.close().await;
+    caught_up(&*other).await;
     assert_eq!(other.get("/id").await, Err(no_node("/id")));
     assert_eq!(text(&*other, "/epoch").await, "1");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Subject, data, make, text};
+use super::{Subject, caught_up, data, make, text};
 use crate::tree::CreateMode::{Ephemeral, Persistent};
 use crate::tree::EventKind::{Changed, Created, Deleted, Missed};
 use crate::tree::{EventKind, Op, Tree, WATCH_EVENTS_MAX, Watcher};
@@ -135,6 +135,7 @@ pub(super) async fn the_end_of_a_session_is_seen_by_others(subject: Arc<dyn Subj
 pub(super) async fn a_new_value_is_read_after_the_event(subject: Arc<dyn Subject>) {
     let (tree, other) = (subject.connect().await, subject.connect().await);
     make(&*other, &["/a"]).await;
+    caught_up(&*tree).await;
     let mut watcher = tree.watch(&["/a"]).await.unwrap();
     for n in 0..10 {
         other.set("/a", data(&n.to_string()), None).await.unwrap();
@@ -172,6 +173,43 @@ pub(super) async fn a_new_session_reads_what_the_old_one_missed(subject: Arc<dyn
     assert_eq!(text(&*again, "/a").await, "x");
     other.set("/a", data("y"), None).await.unwrap();
     expect(&mut watcher, Changed, "/a").await;
+}
+
+pub(super) async fn a_dropped_watch_leaves_others_alone(subject: Arc<dyn Subject>) {
+    let tree = subject.connect().await;
+    make(&*tree, &["/a"]).await;
+    let mut stays = tree.watch(&["/a"]).await.unwrap();
+    for version in 0..5 {
+        // As one that only waits for a first event.
+        let mut once = tree.watch(&["/a"]).await.unwrap();
+        tree.set("/a", data("x"), Some(version)).await.unwrap();
+        expect(&mut once, Changed, "/a").await;
+        drop(once);
+        expect(&mut stays, Changed, "/a").await;
+    }
+    make(&*tree, &["/a/b"]).await;
+    expect(&mut stays, Created, "/a/b").await;
+}
+
+pub(super) async fn watches_of_one_node_are_all_told(subject: Arc<dyn Subject>) {
+    let (tree, other) = (subject.connect().await, subject.connect().await);
+    let mut above = tree.watch(&["/"]).await.unwrap();
+    let mut same = tree.watch(&["/a"]).await.unwrap();
+    let mut again = tree.watch(&["/a"]).await.unwrap();
+    let mut elsewhere = other.watch(&["/a"]).await.unwrap();
+    make(&*tree, &["/a"]).await;
+    for watcher in [&mut above, &mut same, &mut again, &mut elsewhere] {
+        expect(watcher, Created, "/a").await;
+    }
+}
+
+pub(super) async fn a_watch_of_nested_roots_tells_once(subject: Arc<dyn Subject>) {
+    let tree = subject.connect().await;
+    make(&*tree, &["/a"]).await;
+    let mut watcher = tree.watch(&["/a", "/a/b", "/a"]).await.unwrap();
+    make(&*tree, &["/a/b", "/a/c"]).await;
+    expect(&mut watcher, Created, "/a/b").await;
+    expect(&mut watcher, Created, "/a/c").await;
 }
 
 pub(super) async fn too_many_events_become_one_that_says_so(subject: Arc<dyn Subject>) {

@@ -55,9 +55,24 @@ pub enum TreeError {
         /// How much is allowed.
         max: usize,
     },
-    /// Nothing was written: the disk is full.
+    /// Nothing was written: the disk is full, or a quota is used up.
     #[error("the disk of the tree is full")]
     StorageFull,
+    /// Nothing was done: the node's access list does not let this session.
+    #[error("access to node {path} is denied; it belongs to somebody with other credentials")]
+    AccessDenied {
+        /// Node.
+        path: String,
+    },
+    /// No session could be begun.
+    #[error("no session with the tree: {reason}")]
+    Unavailable {
+        /// Which servers were tried, and what they said.
+        reason: String,
+    },
+    /// Nothing was written: the session's lease has run out (R4, R5). It may come back.
+    #[error("nothing is written: the tree's leader has not answered for too long")]
+    SessionLost,
     /// The session is over.
     #[error("the session with the tree is over")]
     SessionExpired,

@@ -1,7 +1,7 @@
 //! A tree of versioned nodes with sessions, watches and compare-and-set.
 //!
-//! One trait, several homes: [`embedded`] keeps the tree in a file, ZooKeeper and the simulator serve
-//! the same trait. The suite `conformance` says what every home has to do.
+//! One trait, several homes: [`embedded`] keeps the tree in a file, [`zookeeper`] in an ensemble, and
+//! the simulator serves the same trait. The suite `conformance` says what every home has to do.
 //!
 //! A [`Tree`] is *one session*: what it watches, what it has read and the ephemeral nodes that it
 //! created belong together and end together. After [`SessionState::Expired`] a new one comes from
@@ -12,6 +12,7 @@ mod error;
 pub mod path;
 pub mod state;
 mod watcher;
+pub mod zookeeper;
 
 use std::fmt;
 use std::sync::Arc;
@@ -159,6 +160,11 @@ impl Op {
         Op::Delete { path: path.into(), expected: Some(expected) }
     }
 
+    /// Whether it makes a node that ends with the session.
+    pub fn is_ephemeral(&self) -> bool {
+        matches!(self, Op::Create { mode: CreateMode::Ephemeral, .. })
+    }
+
     /// The node it is about.
     pub fn path(&self) -> &str {
         match self {
@@ -214,13 +220,20 @@ pub trait Tree: Send + Sync + 'static {
     /// How the session is, and every change of that.
     fn state(&self) -> watch::Receiver<SessionState>;
 
+    /// How the session is at this very moment. A thread that was stopped for a while learns here what
+    /// [`Tree::state`] tells only once the task behind it has run (R4).
+    fn state_now(&self) -> SessionState {
+        *self.state().borrow()
+    }
+
     /// Reads a node.
     fn get<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Node, TreeError>>;
 
     /// The names of a node's children, sorted.
     fn children<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Vec<String>, TreeError>>;
 
-    /// Does all of `ops` in order, or nothing.
+    /// Does all of `ops` in order, or nothing. While the session is suspended it waits for the
+    /// connection; once the session is lost it is refused, with nothing written.
     fn multi(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<Vec<OpResult>, MultiError>>;
 
     /// Watches the nodes at and below each of `roots`, whether they exist yet or not, until the

@@ -31,10 +31,15 @@ fn fault(path: &str) -> Option<&'static str> {
             _ => {}
         }
     }
-    if rest.chars().any(|c| c.is_control() || ('\u{f000}'..='\u{f8ff}').contains(&c)) {
-        return Some("it has a control character");
+    if rest.chars().any(is_refused) {
+        return Some("it has a character that ZooKeeper does not take");
     }
     None
+}
+
+/// ZooKeeper looks at units of UTF-16: what needs two of them is refused like private characters.
+fn is_refused(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..)
 }
 
 /// The node above; `None` for the root.
@@ -78,7 +83,20 @@ mod tests {
     #[test]
     fn illegal_paths() {
         let long = format!("/{}", "x".repeat(PATH_BYTES_MAX));
-        for path in ["", "a", "/a/", "//", "/a//b", "/.", "/a/../b", "/a\0", "/a\nb", &long] {
+        for path in [
+            "",
+            "a",
+            "/a/",
+            "//",
+            "/a//b",
+            "/.",
+            "/a/../b",
+            "/a\0",
+            "/a\nb",
+            "/\u{e000}",
+            "/\u{1f600}",
+            &long,
+        ] {
             assert!(check(path).is_err(), "{path:?}");
         }
     }

@@ -307,7 +307,11 @@ impl Entry {
     }
 }
 
-fn check_data(data: &Bytes) -> Result<(), TreeError> {
+/// Refuses data that no node can have.
+///
+/// # Errors
+/// [`TreeError::TooLarge`].
+pub fn check_data(data: &Bytes) -> Result<(), TreeError> {
     if data.len() > NODE_BYTES_MAX {
         let (size, max) = (data.len(), NODE_BYTES_MAX);
         return Err(TreeError::TooLarge { what: "bytes of data", size, max });

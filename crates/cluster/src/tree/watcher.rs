@@ -43,6 +43,7 @@ pub struct WatchQueue {
     roots: Vec<String>,
     events: Mutex<Events>,
     ready: Notify,
+    abandoned: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -60,8 +61,14 @@ impl WatchQueue {
             roots: roots.iter().map(|root| (*root).to_owned()).collect(),
             events: Mutex::default(),
             ready: Notify::new(),
+            abandoned: Arc::default(),
         });
         (Arc::downgrade(&queue), Watcher { queue })
+    }
+
+    /// Notified once when the receiving end is dropped.
+    pub fn abandoned(&self) -> Arc<Notify> {
+        Arc::clone(&self.abandoned)
     }
 
     /// The session that the watch belongs to.
@@ -117,6 +124,12 @@ impl WatchQueue {
 #[derive(Debug)]
 pub struct Watcher {
     queue: Arc<WatchQueue>,
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.queue.abandoned.notify_one();
+    }
 }
 
 impl Watcher {
