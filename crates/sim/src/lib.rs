@@ -6,6 +6,7 @@
 pub mod disk;
 pub mod durability;
 pub mod trace;
+pub mod tree;
 pub mod world;
 
 mod network;

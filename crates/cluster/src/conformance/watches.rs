@@ -127,6 +127,7 @@ pub(super) async fn own_writes_are_seen_too(subject: Arc<dyn Subject>) {
 pub(super) async fn the_end_of_a_session_is_seen_by_others(subject: Arc<dyn Subject>) {
     let (tree, other) = (subject.connect().await, subject.connect().await);
     tree.create("/e", data(""), Ephemeral).await.unwrap();
+    caught_up(&*other).await;
     let mut watcher = other.watch(&["/e"]).await.unwrap();
     subject.expire(tree.session()).await;
     expect(&mut watcher, Deleted, "/e").await;
