@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_cluster::controller::{
-    self, ControllerHandle, ControllerSettings, ControllerState, PartitionDefaults,
+    self, ControllerHandle, ControllerSettings, ControllerState, PartitionDefaults, Registered,
 };
 use klamm_cluster::image::{ImageError, ImageWatch};
 use klamm_cluster::nodes::broker::{Endpoint, EpochNode, RegistrationNode};
@@ -27,6 +27,7 @@ use klamm_log::{
     uuid_to_base64,
 };
 use thiserror::Error;
+use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -87,6 +88,8 @@ pub(crate) struct Membership {
     tree: Arc<dyn Tree>,
     images: ImageWatch,
     controller: ControllerHandle,
+    // The controller ends with it.
+    _registered: watch::Sender<Registered>,
     // What runs on it ends with it.
     _control: Loop,
 }
@@ -115,9 +118,11 @@ impl Membership {
         let entry = Entry { env, config, broker_id, log_dirs: &log_dirs };
         let epoch = entry.register(&*tree, &cluster.cluster_id, &listeners).await?;
         let images = ImageWatch::start(Arc::clone(&tree), &control).await?;
-        let settings = entry.controller_settings(epoch.epoch);
+        let settings = entry.controller_settings();
         let random = Arc::clone(&env.random);
-        let controller = controller::start(Arc::clone(&tree), settings, random, &control);
+        let registered = Registered { tree: Arc::clone(&tree), epoch: epoch.epoch };
+        let registered = watch::Sender::new(registered);
+        let controller = controller::start(registered.subscribe(), settings, random, &control);
         await_leaders(&controller, &images, broker_id, epoch.epoch).await?;
         info!(broker = broker_id, epoch = epoch.epoch, cluster = cluster.cluster_id, "registered");
         Ok(Membership {
@@ -129,6 +134,7 @@ impl Membership {
             tree,
             images,
             controller,
+            _registered: registered,
             _control: control,
         })
     }
@@ -361,10 +367,9 @@ impl Entry<'_> {
         }
     }
 
-    fn controller_settings(&self, broker_epoch: i64) -> ControllerSettings {
+    fn controller_settings(&self) -> ControllerSettings {
         ControllerSettings {
             broker_id: self.broker_id,
-            broker_epoch,
             defaults: PartitionDefaults {
                 min_insync_replicas: self.config.min_insync_replicas,
                 unclean_election: self.config.unclean_leader_election_enable,

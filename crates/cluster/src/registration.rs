@@ -48,7 +48,8 @@ impl From<MultiError> for RegistrationError {
     }
 }
 
-/// Reads `/klamm`; sets the tree up with `new_cluster_id` when it is empty.
+/// Reads `/klamm`; sets the tree up with `new_cluster_id` when it is empty. To be called first in a
+/// session: what is read after it is not older than what any earlier session saw.
 ///
 /// # Errors
 /// [`RegistrationError::ForeignTree`], a format from the future, or the home's.
@@ -58,6 +59,10 @@ pub async fn open_cluster(
 ) -> Result<ClusterNode, RegistrationError> {
     let path = NodeKey::Cluster.path();
     for _ in 0..TRIES_MAX {
+        match tree.catch_up().await {
+            Err(error) if error.is_unclear() => continue,
+            caught_up => caught_up?,
+        }
         if let Some(node) = tree.find(&path).await? {
             return Ok(decode(&path, &node.data)?);
         }

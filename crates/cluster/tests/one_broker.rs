@@ -9,19 +9,20 @@ use std::time::Duration;
 use klamm_cluster::controller::{
     self, ConfigAlteration, ConfigChange, ConfigEdit, ConfigRules, ControllerHandle,
     ControllerSettings, ControllerState, EditOp, MorePartitions, NewTopic, PartitionDefaults,
-    TopicDefaults, TopicRef,
+    Registered, TopicDefaults, TopicRef,
 };
 use klamm_cluster::nodes::broker::{Endpoint, EpochNode, RegistrationNode};
 use klamm_cluster::nodes::config::ConfigResource;
 use klamm_cluster::registration::{
     Registration, RegistrationError, begin_shutdown, last_registration, open_cluster, register,
 };
-use klamm_cluster::restart::{Restart, next_epoch};
+use klamm_cluster::restart::{Restart, next_epoch, next_epoch_of_running};
 use klamm_cluster::tree::embedded::EmbeddedHome;
 use klamm_cluster::tree::{CreateMode, Home, Op, Tree};
 use klamm_cluster::{ImageWatch, Member};
 use klamm_env::{Env, Loop};
 use klamm_protocol::ErrorCode;
+use tokio::sync::watch;
 
 const DEFAULTS: TopicDefaults = TopicDefaults { partitions: 1, replication_factor: 1 };
 const PURGE_DELAY: Duration = Duration::from_millis(50);
@@ -39,6 +40,7 @@ impl ConfigRules for Anything {
 }
 
 struct Broker {
+    registered: watch::Sender<Registered>,
     home: EmbeddedHome,
     tree: Arc<dyn Tree>,
     epoch: EpochNode,
@@ -84,13 +86,14 @@ impl Broker {
         let images = ImageWatch::start(Arc::clone(&tree), &on).await.unwrap();
         let settings = ControllerSettings {
             broker_id: 1,
-            broker_epoch: epoch.epoch,
             defaults: PartitionDefaults::default(),
             rules: Arc::new(Anything),
             purge_delay: PURGE_DELAY,
         };
-        let controller = controller::start(Arc::clone(&tree), settings, env.random, &on);
-        Broker { home, tree, epoch, images, controller }
+        let registered = Registered { tree: Arc::clone(&tree), epoch: epoch.epoch };
+        let registered = watch::Sender::new(registered);
+        let controller = controller::start(registered.subscribe(), settings, env.random, &on);
+        Broker { registered, home, tree, epoch, images, controller }
     }
 
     async fn ready(&self) -> i32 {
@@ -358,4 +361,30 @@ async fn ten_thousand_partitions_are_created_and_led_again_after_a_restart() {
     };
     broker.images.wait_for(led).await;
     println!("10,000 partitions led again in {:?}", clock.monotonic() - begun);
+}
+
+#[tokio::test]
+async fn in_the_next_session_a_broker_registers_and_its_controller_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path(), Restart::First).await;
+    let before = broker.create("before", 1).await.unwrap();
+    broker.home.expire(broker.tree.session()).await;
+    assert_eq!(broker.create("between", 1).await, Err(ErrorCode::NotController));
+    let tree = broker.home.connect().await.unwrap();
+    let last = last_registration(&*tree, 1).await.unwrap().unwrap();
+    let epoch = next_epoch_of_running(&last.value);
+    register(&*tree, &registration(epoch.clone(), Some(last.version))).await.unwrap();
+    broker.images.follow(Arc::clone(&tree), &Loop::current()).await.unwrap();
+    let next = Registered { tree: Arc::clone(&tree), epoch: epoch.epoch };
+    broker.registered.send_replace(next);
+    assert_eq!(broker.ready_again().await, 2, "a controller epoch of its own");
+    let after = broker.create("after", 1).await.unwrap();
+    let image = broker.images.wait_for(|image| image.topic("after").is_some()).await;
+    assert_eq!(image.topic("before").map(|topic| topic.id), Some(before));
+    assert_eq!(image.topic("after").map(|topic| topic.id), Some(after));
+    let led = |image: &klamm_cluster::Image| {
+        let all = image.topics().flat_map(|topic| topic.partitions());
+        all.map(|p| p.leader_member()).all(|leader| leader == Some(Member { id: 1, epoch: 2 }))
+    };
+    broker.images.wait_for(led).await;
 }

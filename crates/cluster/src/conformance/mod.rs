@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::tree::{Op, SessionId, SessionState, Tree, TreeError};
+use crate::tree::{SessionId, SessionState, Tree, TreeError};
 
 /// Faults that only some homes can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,8 +264,7 @@ async fn make(tree: &dyn Tree, paths: &[&str]) {
 /// Makes a session see everything that was written before: a write of its own, which changes nothing.
 /// A read alone may trail.
 async fn caught_up(tree: &dyn Tree) {
-    let nothing = Op::Check { path: "/".to_owned(), expected: None };
-    tree.multi(vec![nothing]).await.expect("the root is there");
+    tree.catch_up().await.expect("the session lives");
 }
 
 /// Waits until a node is gone.

@@ -1,4 +1,4 @@
-//! A broker that stands for controller, and holds the office while it can (R7).
+//! A broker that stands for controller, session after session, and holds the office while it can (R7).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,6 @@ use crate::tree::{Op, OpResult, SessionState, Tree, TreeError};
 pub struct ControllerSettings {
     /// The broker.
     pub broker_id: i32,
-    /// Its registration.
-    pub broker_epoch: i64,
     /// The static settings behind the dynamic ones.
     pub defaults: PartitionDefaults,
     /// The table of settings.
@@ -30,16 +28,31 @@ pub struct ControllerSettings {
     pub purge_delay: Duration,
 }
 
-/// Stands for election on `on`, and decides once elected, for as long as the session lives.
+/// A broker's registration, and the session that it ends with.
+#[derive(Clone)]
+pub struct Registered {
+    /// The session.
+    pub tree: Arc<dyn Tree>,
+    /// The broker epoch.
+    pub epoch: i64,
+}
+
+/// Pause after which a controller that could not go on tries again.
+const UNABLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Stands for election on `on`, and decides once elected, in each session that `registered` shows, one
+/// after the other; ends with their sender.
 pub fn start(
-    tree: Arc<dyn Tree>,
+    mut registered: watch::Receiver<Registered>,
     settings: ControllerSettings,
     random: Arc<dyn Random>,
     on: &Loop,
 ) -> ControllerHandle {
     let (requests, queue) = mpsc::channel(REQUESTS_MAX);
     let (state, states) = watch::channel(ControllerState::Electing);
-    let candidate = Candidate { session: tree.state(), tree, settings, random, queue, state };
+    let now = registered.borrow_and_update().clone();
+    let session = now.tree.state();
+    let candidate = Candidate { now, session, registered, settings, random, queue, state };
     on.spawn(candidate.run());
     ControllerHandle { requests, state: states }
 }
@@ -49,8 +62,10 @@ pub fn start(
 pub(super) enum Ended {
     /// Another one was elected, or may have been: stand again.
     Moved,
-    /// The session is over.
+    /// The session is over, or its lease has run out.
     Session,
+    /// The tree holds what cannot be read, or takes nothing.
+    Unable,
     /// It was asked to.
     Resigned,
 }
@@ -58,21 +73,28 @@ pub(super) enum Ended {
 impl From<TreeError> for Ended {
     fn from(error: TreeError) -> Ended {
         warn!(%error, "the controller cannot go on");
-        Ended::Session
+        match error {
+            TreeError::SessionExpired | TreeError::SessionLost => Ended::Session,
+            _ => Ended::Unable,
+        }
     }
 }
 
 impl From<ImageError> for Ended {
     fn from(error: ImageError) -> Ended {
         warn!(%error, "the controller cannot read the tree");
-        Ended::Session
+        match error {
+            ImageError::Tree(error) => error.into(),
+            ImageError::Node(_) => Ended::Unable,
+        }
     }
 }
 
 /// A broker that stands for election.
 pub(super) struct Candidate {
-    pub(super) tree: Arc<dyn Tree>,
+    pub(super) now: Registered,
     pub(super) session: watch::Receiver<SessionState>,
+    registered: watch::Receiver<Registered>,
     pub(super) settings: ControllerSettings,
     pub(super) random: Arc<dyn Random>,
     queue: mpsc::Receiver<Request>,
@@ -97,10 +119,43 @@ impl Candidate {
                     warn!("another controller was elected");
                     self.state.send_replace(ControllerState::Electing);
                 }
+                Ended::Session if self.next_session().await => {}
+                Ended::Unable => {
+                    self.state.send_replace(ControllerState::Electing);
+                    tokio::time::sleep(UNABLE_PAUSE).await;
+                }
                 Ended::Session | Ended::Resigned => break,
             }
         }
         self.state.send_replace(ControllerState::Stopped);
+    }
+
+    /// Waits until this session is well again, or there is another; `false` when none will come.
+    async fn next_session(&mut self) -> bool {
+        self.state.send_replace(ControllerState::Electing);
+        loop {
+            let is_new = self.registered.has_changed().unwrap_or(false);
+            if is_new {
+                self.now = self.registered.borrow_and_update().clone();
+                self.session = self.now.tree.state();
+                return true;
+            }
+            let state = *self.session.borrow_and_update();
+            if state == SessionState::Connected {
+                return true;
+            }
+            tokio::select! {
+                biased;
+                changed = self.registered.changed() => match changed {
+                    Ok(()) => self.registered.mark_changed(),
+                    Err(_) => return false,
+                },
+                _ = self.session.changed(), if state != SessionState::Expired => {}
+                request = self.queue.recv() => if refuse(request).is_err() {
+                    return false;
+                },
+            }
+        }
     }
 
     async fn hold(&mut self, office: Office) -> Ended {
@@ -125,16 +180,25 @@ impl Candidate {
 
     async fn get_elected(&mut self) -> Result<Office, Ended> {
         let path = NodeKey::Controller.path();
-        let tree = Arc::clone(&self.tree);
+        let tree = Arc::clone(&self.now.tree);
         let mut watcher = tree.watch(&[&path]).await?;
         loop {
-            if *self.session.borrow() == SessionState::Expired {
+            if matches!(tree.state_now(), SessionState::Lost | SessionState::Expired) {
                 return Err(Ended::Session);
             }
             match tree.find(&path).await? {
                 None => {
                     if let Some(office) = self.try_election().await? {
                         return Ok(office);
+                    }
+                }
+                // An office of this session, given up when its lease ran out, or won unseen.
+                Some(node) if node.stat.owner == Some(tree.session()) => {
+                    match tree.delete(&path, Some(node.stat.version)).await {
+                        Err(error) if !error.is_conflict() && !error.is_unclear() => {
+                            return Err(error.into());
+                        }
+                        _ => {}
                     }
                 }
                 Some(node) => {
@@ -144,6 +208,7 @@ impl Candidate {
                     tokio::select! {
                         biased;
                         event = watcher.next() => event.map(|_| ()).ok_or(Ended::Session)?,
+                        _ = self.session.changed() => {}
                         request = self.queue.recv() => refuse(request)?,
                     }
                 }
@@ -154,20 +219,20 @@ impl Candidate {
     /// R7: the office and its next epoch in one step; an unclear answer is settled by the nonce.
     async fn try_election(&self) -> Result<Option<Office>, Ended> {
         let path = NodeKey::ControllerEpoch.path();
-        let before = self.tree.get(&path).await?;
+        let before = self.now.tree.get(&path).await?;
         let last: ControllerEpochNode =
             decode(&path, &before.data).map_err(|error| Ended::from(ImageError::from(error)))?;
         let epoch = ControllerEpochNode { epoch: last.epoch + 1 };
         let node = ControllerNode {
             broker_id: self.settings.broker_id,
-            broker_epoch: self.settings.broker_epoch,
+            broker_epoch: self.now.epoch,
             nonce: self.random.u64(),
         };
         let ops = vec![
             Op::create_ephemeral(NodeKey::Controller.path(), encode(&node)),
             Op::set(&path, encode(&epoch), before.stat.version),
         ];
-        match self.tree.multi(ops).await.as_deref() {
+        match self.now.tree.multi(ops).await.as_deref() {
             Ok([_, OpResult::Set(stat)]) => {
                 let epoch = Versioned { value: epoch, version: stat.version };
                 Ok(Some(Office { node, epoch }))
@@ -180,14 +245,14 @@ impl Candidate {
     }
 
     async fn find_office(&self, node: ControllerNode) -> Result<Option<Office>, Ended> {
-        let found = self.tree.find(&NodeKey::Controller.path()).await?;
+        let found = self.now.tree.find(&NodeKey::Controller.path()).await?;
         let found =
             found.and_then(|found| decode::<ControllerNode>("/controller", &found.data).ok());
         if found.as_ref() != Some(&node) {
             return Ok(None);
         }
         let path = NodeKey::ControllerEpoch.path();
-        let epoch = self.tree.get(&path).await?;
+        let epoch = self.now.tree.get(&path).await?;
         let value =
             decode(&path, &epoch.data).map_err(|error| Ended::from(ImageError::from(error)))?;
         Ok(Some(Office { node, epoch: Versioned { value, version: epoch.stat.version } }))

@@ -15,7 +15,7 @@ pub(super) const REQUESTS_MAX: usize = 256;
 /// How this broker stands to the controller's office.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControllerState {
-    /// It is not known yet who decides.
+    /// It is not known who decides: nobody was elected yet, or the session is interrupted.
     Electing,
     /// This broker decides, and has brought everything in order once.
     Active {
@@ -27,7 +27,7 @@ pub enum ControllerState {
         /// Who.
         controller: i32,
     },
-    /// The session is over, or the broker has resigned.
+    /// The broker has resigned.
     Stopped,
 }
 

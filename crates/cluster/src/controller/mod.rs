@@ -22,7 +22,7 @@ mod write;
 use klamm_protocol::ErrorCode;
 use thiserror::Error;
 
-pub use candidate::{ControllerSettings, start};
+pub use candidate::{ControllerSettings, Registered, start};
 pub use configs::{ConfigAlteration, ConfigChange, ConfigEdit, ConfigRules, EditOp};
 pub use deletion::TopicRef;
 pub use handle::{ControllerHandle, ControllerState};

@@ -49,13 +49,13 @@ impl Controller {
         candidate: &Candidate,
         office: Office,
     ) -> Result<Controller, Ended> {
-        let reader = ImageReader::load(Arc::clone(&candidate.tree)).await?;
+        let reader = ImageReader::load(Arc::clone(&candidate.now.tree)).await?;
         let standing = reader.image().controller_epoch_node();
         if standing.map(|node| node.version) != Some(office.epoch.version) {
             return Err(Ended::Moved);
         }
         Ok(Controller {
-            tree: Arc::clone(&candidate.tree),
+            tree: Arc::clone(&candidate.now.tree),
             settings: candidate.settings.clone(),
             random: Arc::clone(&candidate.random),
             session: candidate.session.clone(),
@@ -206,7 +206,12 @@ impl Controller {
                 Err(failed) if failed.index == Some(0) && failed.error.is_conflict() => {
                     return Err(Ended::Moved);
                 }
-                Err(failed) if failed.error == TreeError::SessionExpired => {
+                Err(failed)
+                    if matches!(
+                        failed.error,
+                        TreeError::SessionExpired | TreeError::SessionLost
+                    ) =>
+                {
                     return Err(Ended::Session);
                 }
                 Err(failed) if failed.error.is_conflict() || failed.error.is_unclear() => {

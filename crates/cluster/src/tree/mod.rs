@@ -236,6 +236,16 @@ pub trait Tree: Send + Sync + 'static {
     /// connection; once the session is lost it is refused, with nothing written.
     fn multi(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<Vec<OpResult>, MultiError>>;
 
+    /// Makes what this session reads from now on no older than this moment: a write that changes
+    /// nothing, as only a write goes through the tree's leader. In a new session the first read may
+    /// otherwise be older than what the last session saw (R6).
+    fn catch_up(&self) -> BoxFuture<'_, Result<(), TreeError>> {
+        let nothing = Op::Check { path: "/".to_owned(), expected: None };
+        Box::pin(async move {
+            self.multi(vec![nothing]).await.map(|_| ()).map_err(|failed| failed.error)
+        })
+    }
+
     /// Watches the nodes at and below each of `roots`, whether they exist yet or not, until the
     /// watcher is dropped or the session ends.
     fn watch<'a>(&'a self, roots: &'a [&'a str]) -> BoxFuture<'a, Result<Watcher, TreeError>>;

@@ -1,5 +1,6 @@
 //! The simulated tree: the conformance suite of all homes, and histories under every nuisance at once.
 
+mod controllers;
 mod nuisances;
 mod subject;
 

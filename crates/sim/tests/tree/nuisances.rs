@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use klamm_cluster::tree::{CreateMode, EventKind, Home, Op, Tree, TreeError};
+use klamm_cluster::tree::{CreateMode, EventKind, Home, Tree, TreeError};
 use klamm_env::Loop;
 use klamm_sim::tree::{Manners, SimEnsemble, SimHome};
 
@@ -66,9 +66,7 @@ impl Counter {
     }
 
     async fn count_to(&self, round: u64) -> Result<(), TreeError> {
-        // A write of its own: what is read after it is not older.
-        let nothing = Op::Check { path: "/".into(), expected: None };
-        self.tree.multi(vec![nothing]).await.map_err(|failed| failed.error)?;
+        self.tree.catch_up().await?;
         let node = self.tree.get("/counts").await?;
         let mut counts = parse(&node.data);
         if counts[self.me] == round {
@@ -129,7 +127,7 @@ async fn run(seed: u64) -> ([u64; 4], Duration) {
     ) {}
     let met = Arc::new(Met::default());
     let watching = begin(&home("watching")).await;
-    watching.multi(vec![Op::Check { path: "/counts".into(), expected: None }]).await.ok();
+    while watching.catch_up().await.is_err() {}
     let counters = (0..CLIENTS).map(|me| {
         let (home, met) = (home(&format!("counter {me}")), Arc::clone(&met));
         async move {

@@ -199,6 +199,10 @@ impl Tree for EmbeddedTree {
         self.state.clone()
     }
 
+    fn state_now(&self) -> SessionState {
+        *self.state.borrow()
+    }
+
     fn get<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Node, TreeError>> {
         ready(self.read(path, |state| state.get(path))).boxed()
     }
