@@ -13,6 +13,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a real ensemble is outside of every seam")]
 
+mod certificates;
 mod link;
 mod proxy;
 mod server;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+pub use certificates::Certificates;
 pub use link::Link;
 pub use proxy::Proxy;
 pub use server::{Mode, Server};
@@ -91,6 +93,25 @@ impl Ensemble {
         let ensemble = Ensemble { servers, links, _dir: dir };
         ensemble.serving().await?;
         Ok(ensemble)
+    }
+
+    /// Starts one server that also listens with TLS, and asks its clients for certificates without
+    /// insisting.
+    ///
+    /// # Errors
+    /// As [`Ensemble::start`]; also when openssl is missing.
+    pub async fn start_secure() -> io::Result<(Ensemble, Certificates)> {
+        let libs = libs();
+        let dir = tempfile::tempdir()?;
+        let certificates = Certificates::make(dir.path())?;
+        let ports = server::Ports::free()?;
+        let secure_port = ports.quorum;
+        let lines = certificates.server_lines(secure_port).into_iter();
+        let config = server::config(&dir.path().join("1"), ports.client, lines);
+        let server = Server::start(&libs, dir.path(), 1, ports.client, &config)?;
+        let ensemble = Ensemble { servers: vec![server], links: Vec::new(), _dir: dir };
+        ensemble.serving().await?;
+        Ok((ensemble, certificates.at(secure_port)))
     }
 
     /// The servers.

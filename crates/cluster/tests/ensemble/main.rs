@@ -4,6 +4,8 @@
 //! Java.
 
 mod home;
+#[cfg(all(feature = "zookeeper-sasl", feature = "zookeeper-tls"))]
+mod secure;
 mod subject;
 
 use std::sync::Arc;
@@ -33,5 +35,7 @@ async fn the_tree_in_a_real_ensemble() {
     }
     assert_eq!(passed.len(), CASES.len());
     home::run(&*ensemble.lock().await).await;
+    #[cfg(all(feature = "zookeeper-sasl", feature = "zookeeper-tls"))]
+    secure::run(&*ensemble.lock().await).await;
     println!("{} cases over {SERVERS} servers, and what only this home has", passed.len());
 }

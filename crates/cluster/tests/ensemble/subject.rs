@@ -25,6 +25,7 @@ pub(crate) fn config(connect: &str) -> ZooKeeperConfig {
         in_flight_max: 10,
         probe: "/brokers/probe/1".to_owned(),
         credentials: Credentials::Anonymous,
+        tls: None,
         readable_by_all: false,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use klamm_env::{Clock, Env, Loop};
 use tracing::{debug, info};
-use zookeeper_client::{Acl, Acls, Client, CreateMode, Error, Permission};
+use zookeeper_client::{Acl, Acls, Client, Connector, CreateMode, Error, Permission};
 
 use super::answers::is_verdict;
 use super::connect_string::ConnectString;
@@ -31,9 +31,37 @@ pub struct ZooKeeperConfig {
     pub probe: String,
     /// Who the broker is to the ensemble.
     pub credentials: Credentials,
+    /// `zookeeper.ssl.client.enable`: TLS to every server. Needs the crate's feature `zookeeper-tls`.
+    pub tls: Option<Tls>,
     /// `zookeeper.set.acl`: whether everybody may read what is no secret, where the nodes belong to
-    /// `credentials`.
+    /// who the broker is.
     pub readable_by_all: bool,
+}
+
+/// TLS to the ensemble. The servers' names are always verified.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// `zookeeper.ssl.truststore.location`: certificates of those who vouch for the servers, in PEM.
+    pub authorities: String,
+    /// `zookeeper.ssl.keystore.location`: who the broker is, for servers that ask for it.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and those between it and the authority, in PEM.
+    pub certificate: String,
+    /// Its private key, in PEM.
+    pub key: String,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("has_identity", &self.identity.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Who a broker is to the ensemble.
@@ -49,6 +77,14 @@ pub enum Credentials {
         /// The password.
         password: String,
     },
+    /// SASL with DIGEST-MD5: the password does not go over the connection. Needs the crate's feature
+    /// `zookeeper-sasl`.
+    Sasl {
+        /// The name.
+        user: String,
+        /// The password.
+        password: String,
+    },
 }
 
 impl fmt::Debug for Credentials {
@@ -56,6 +92,7 @@ impl fmt::Debug for Credentials {
         match self {
             Credentials::Anonymous => f.write_str("Anonymous"),
             Credentials::Digest { user, .. } => write!(f, "Digest({user})"),
+            Credentials::Sasl { user, .. } => write!(f, "Sasl({user})"),
         }
     }
 }
@@ -86,10 +123,13 @@ static CREATOR_AND_READERS: [Acl; 2] = [
 
 impl NodeAccess {
     fn new(config: &ZooKeeperConfig) -> NodeAccess {
-        match (&config.credentials, config.readable_by_all) {
-            (Credentials::Anonymous, _) => NodeAccess::Everybody,
-            (_, false) => NodeAccess::Creator,
-            (_, true) => NodeAccess::CreatorAndReaders,
+        let has_certificate = config.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
+        if config.credentials == Credentials::Anonymous && !has_certificate {
+            NodeAccess::Everybody
+        } else if config.readable_by_all {
+            NodeAccess::CreatorAndReaders
+        } else {
+            NodeAccess::Creator
         }
     }
 
@@ -189,16 +229,54 @@ async fn connect(config: &ZooKeeperConfig) -> Result<Client, Error> {
     let servers = config.connect.servers();
     let rounds = ENTRIES_MIN.div_ceil(servers.len());
     let servers = vec![servers.join(","); rounds].join(",");
+    let connector = connector(config)?;
     loop {
-        let mut connector = Client::connector().with_session_timeout(config.session_timeout);
-        if let Credentials::Digest { user, password } = &config.credentials {
-            connector = connector.with_auth("digest", format!("{user}:{password}").as_bytes());
-        }
-        match connector.connect(&servers).await {
+        let connector = connector.clone();
+        #[cfg(feature = "zookeeper-tls")]
+        let connected = match config.tls {
+            Some(_) => connector.secure_connect(&servers).await,
+            None => connector.connect(&servers).await,
+        };
+        #[cfg(not(feature = "zookeeper-tls"))]
+        let connected = connector.connect(&servers).await;
+        match connected {
             Ok(client) => return Ok(client),
             Err(error @ (Error::AuthFailed | Error::BadArguments(_))) => return Err(error),
             Err(error) => debug!(%error, servers = %config.connect, "no session yet"),
         }
+    }
+}
+
+fn connector(config: &ZooKeeperConfig) -> Result<Connector, Error> {
+    let connector = Client::connector().with_session_timeout(config.session_timeout);
+    let connector = match &config.credentials {
+        Credentials::Anonymous => connector,
+        Credentials::Digest { user, password } => {
+            connector.with_auth("digest", format!("{user}:{password}").as_bytes())
+        }
+        #[cfg(feature = "zookeeper-sasl")]
+        Credentials::Sasl { user, password } => {
+            let options = zookeeper_client::SaslOptions::digest_md5(user.clone(), password.clone());
+            connector.with_sasl(options)
+        }
+        #[cfg(not(feature = "zookeeper-sasl"))]
+        Credentials::Sasl { .. } => {
+            return Err(Error::BadArguments(&"this program was built without SASL to ZooKeeper"));
+        }
+    };
+    match &config.tls {
+        None => Ok(connector),
+        #[cfg(feature = "zookeeper-tls")]
+        Some(tls) => {
+            let options = zookeeper_client::TlsOptions::new().with_pem_ca(&tls.authorities)?;
+            let options = match &tls.identity {
+                Some(own) => options.with_pem_identity(&own.certificate, &own.key)?,
+                None => options,
+            };
+            Ok(connector.with_tls(options))
+        }
+        #[cfg(not(feature = "zookeeper-tls"))]
+        Some(_) => Err(Error::BadArguments(&"this program was built without TLS to ZooKeeper")),
     }
 }
 
@@ -237,6 +315,7 @@ mod tests {
             in_flight_max: 10,
             probe: "/brokers/probe/1".into(),
             credentials,
+            tls: None,
             readable_by_all,
         }
     }
@@ -262,5 +341,16 @@ mod tests {
     fn a_password_is_not_printed() {
         let printed = format!("{:?}", config(digest(), true));
         assert!(printed.contains("Digest(u)") && !printed.contains("secret"), "{printed}");
+        let identity = Identity { certificate: "c".into(), key: "secret".into() };
+        let tls = Tls { authorities: "a".into(), identity: Some(identity) };
+        assert!(!format!("{tls:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_certificate_of_its_own_makes_a_broker_the_owner_of_its_nodes() {
+        let identity = Identity { certificate: "c".into(), key: "k".into() };
+        let tls = Some(Tls { authorities: "a".into(), identity: Some(identity) });
+        let config = ZooKeeperConfig { tls, ..config(Credentials::Anonymous, false) };
+        assert_eq!(NodeAccess::new(&config), NodeAccess::Creator);
     }
 }
