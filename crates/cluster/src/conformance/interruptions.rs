@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 
 use super::{Fault, Subject, caught_up, data, gone, make, reach, text};
 use crate::tree::CreateMode::Ephemeral;
@@ -61,6 +61,14 @@ pub(super) async fn reads_and_writes_wait_for_the_connection(subject: Arc<dyn Su
     let ((read, written), ()) = join(work, subject.heal()).await;
     assert!(read.is_ok(), "{read:?}");
     assert_eq!(written.unwrap().version, 1);
+}
+
+pub(super) async fn reads_go_on_over_a_reconnect(subject: Arc<dyn Subject>) {
+    let tree = subject.connect().await;
+    make(&*tree, &["/a"]).await;
+    let reads = join_all((0..200).map(|_| tree.get("/a")));
+    let (read, ()) = join(reads, subject.inflict(Fault::Reconnect, tree.session())).await;
+    assert!(read.iter().all(Result::is_ok), "{read:?}");
 }
 
 pub(super) async fn a_session_without_connection_is_lost_before_it_expires(

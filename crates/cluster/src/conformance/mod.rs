@@ -194,6 +194,7 @@ cases! {
         a_reconnect_within_a_session_keeps_ephemerals_and_says_missed needs Reconnect,
         what_was_missed_within_a_session_is_read_after_the_reconnect needs Cut,
         reads_and_writes_wait_for_the_connection needs Cut,
+        reads_go_on_over_a_reconnect needs Reconnect,
         a_session_without_connection_is_lost_before_it_expires needs Cut,
         a_lost_session_writes_nothing_and_comes_back needs Cut,
         a_silent_session_expires_and_its_ephemerals_go needs Cut,

@@ -13,7 +13,7 @@ use super::{ConfigRules, ControllerHandle, ControllerState, PartitionDefaults};
 use crate::image::ImageError;
 use crate::nodes::controller::{ControllerEpochNode, ControllerNode};
 use crate::nodes::{NodeKey, Versioned, decode, encode};
-use crate::tree::{Op, OpResult, SessionState, Tree, TreeError};
+use crate::tree::{Node, Op, OpResult, SessionState, Tree, TreeError};
 
 /// What a controller needs to know besides the tree.
 #[derive(Clone)]
@@ -192,8 +192,7 @@ impl Candidate {
                         return Ok(office);
                     }
                 }
-                // An office of this session, given up when its lease ran out, or won unseen.
-                Some(node) if node.stat.owner == Some(tree.session()) => {
+                Some(node) if self.is_own_past(&path, &node) => {
                     match tree.delete(&path, Some(node.stat.version)).await {
                         Err(error) if !error.is_conflict() && !error.is_unclear() => {
                             return Err(error.into());
@@ -214,6 +213,17 @@ impl Candidate {
                 }
             }
         }
+    }
+
+    /// Whether an office is left over from this broker itself: from this session, given up when its
+    /// lease ran out, or won unseen; or from an earlier registration, which is over since this one
+    /// stands. What its holder may still write is fenced by the next epoch (R8).
+    fn is_own_past(&self, path: &str, node: &Node) -> bool {
+        let of_this_session = node.stat.owner == Some(self.now.tree.session());
+        let of_an_earlier_one = decode::<ControllerNode>(path, &node.data).is_ok_and(|holder| {
+            holder.broker_id == self.settings.broker_id && holder.broker_epoch < self.now.epoch
+        });
+        of_this_session || of_an_earlier_one
     }
 
     /// R7: the office and its next epoch in one step; an unclear answer is settled by the nonce.
