@@ -21,6 +21,7 @@ use crate::config::{BrokerConfig, Listener, TopicConfig};
 use crate::connection::ConnectionLimits;
 use crate::coordinators::{Coordinators, forget_deleted, run_upkeep};
 use crate::data_dir::DataDir;
+use crate::fence::Fence;
 use crate::fetch_session::FetchSessions;
 use crate::membership::{Membership, MembershipError};
 use crate::memory::Memory;
@@ -60,8 +61,9 @@ pub struct Broker {
     pub(crate) memory: Memory,
     /// Tells when a log directory goes offline.
     pub(crate) offline_dirs: OfflineDirs,
+    /// Whether the broker may believe its session.
+    pub(crate) fence: Fence,
     config: Arc<ArcSwap<BrokerConfig>>,
-    broker_epoch: i64,
     stopping: AtomicBool,
 }
 
@@ -81,9 +83,9 @@ impl Broker {
         self.partitions.image()
     }
 
-    /// The epoch of this broker's registration.
+    /// The epoch of this broker's newest registration.
     pub(crate) fn epoch(&self) -> i64 {
-        self.broker_epoch
+        self.fence.broker_epoch()
     }
 
     /// Whether the broker is about to stop: nothing waits for data any more.
@@ -103,7 +105,8 @@ impl Broker {
         for partition in self.partitions.apply(update) {
             let delay_ms = self.config().log_segment_delete_delay_ms;
             let delay = Duration::from_millis(u64::try_from(delay_ms).unwrap_or(0));
-            background.spawn(deletion::run(self.env.clone(), partition, delay));
+            let (env, fence) = (self.env.clone(), self.fence.clone());
+            background.spawn(deletion::run(env, fence, partition, delay));
         }
     }
 }
@@ -166,7 +169,11 @@ impl Broker {
         flush_class::follow(&broker, &first, &background);
         let strays = strays::find(&broker.env, &broker.partitions).await;
         let mut tasks = background_tasks(&broker, &background, &syncing);
-        tasks.push(background.spawn(strays::remove(broker.env.clone(), strays)));
+        tasks.push(background.spawn(strays::remove(
+            broker.env.clone(),
+            broker.fence.clone(),
+            strays,
+        )));
         tasks.push(background.spawn(follow(Arc::clone(&broker), updates, background.clone())));
         let bound = bound.into_iter().map(|listening| listening.into_bound()).collect();
         let server = Server::start(Arc::clone(&broker), network.clone(), bound, limits);
@@ -187,6 +194,12 @@ impl RunningBroker {
     /// one line. The broker serves nothing any more then, and an orderly stop would prove nothing.
     pub async fn all_disks_lost(&self) -> String {
         offline_dirs::all_lost(&self.broker).await
+    }
+
+    /// Waits until the broker cannot go on because it is not the one in the cluster any more; answers
+    /// why, in one line. What it would write from now on counts nowhere.
+    pub async fn replaced(&self) -> String {
+        self.membership.replaced().await
     }
 
     /// Stops in order: no new requests, the answers of those begun, every log on stable storage,
@@ -268,8 +281,8 @@ fn build(
         producer_ids: ProducerIds::default(),
         memory,
         offline_dirs,
+        fence: membership.fence(),
         config,
-        broker_epoch: identity.first_epoch,
         stopping: AtomicBool::new(false),
     })
 }

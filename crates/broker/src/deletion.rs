@@ -9,10 +9,12 @@ use klamm_env::Env;
 use klamm_env::threads::run_blocking;
 use tracing::{info, warn};
 
+use crate::fence::Fence;
 use crate::partition::Partition;
 
-/// Deletes a partition; readers that have its files open may go on until the delay is over.
-pub(crate) async fn run(env: Env, partition: Arc<Partition>, delay: Duration) {
+/// Deletes a partition, once the broker may; readers that have its files open may go on until the delay is over.
+pub(crate) async fn run(env: Env, fence: Fence, partition: Arc<Partition>, delay: Duration) {
+    fence.found_again().await;
     let id = partition.id().clone();
     let renamed = partition.delete().await;
     partition.dir().give_up_name(&id);
@@ -25,6 +27,7 @@ pub(crate) async fn run(env: Env, partition: Arc<Partition>, delay: Duration) {
     };
     drop(partition);
     tokio::time::sleep(delay).await;
+    fence.found_again().await;
     let files = Arc::clone(&env.files);
     let path: PathBuf = renamed.clone();
     match run_blocking(&*env.threads, move || files.remove_dir_all(&path)).await {

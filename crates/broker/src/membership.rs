@@ -18,6 +18,7 @@ use klamm_cluster::nodes::broker::{Endpoint, EpochNode, RegistrationNode};
 use klamm_cluster::registration::{self, RegistrationError, last_registration, open_cluster};
 use klamm_cluster::restart::{self, FoundDir, Pair, RestartRefusal};
 use klamm_cluster::tree::embedded::{EmbeddedHome, StoreError};
+use klamm_cluster::tree::zookeeper::{Credentials, ZooKeeperConfig, ZooKeeperHome};
 use klamm_cluster::tree::{Home, Tree, TreeError};
 use klamm_cluster::{FlushClass, Image};
 use klamm_env::threads::run_blocking;
@@ -32,6 +33,8 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::config::{self, BrokerConfig, TableRules};
+use crate::fence::Fence;
+use crate::reentry::Reentry;
 use crate::request::ListenerInfo;
 
 /// The folder of the embedded tree, in the first log directory.
@@ -70,6 +73,17 @@ pub enum MembershipError {
         /// What it said.
         error: std::io::Error,
     },
+    /// There is somebody else.
+    #[error(
+        "broker {other} is registered in {connect}: this version does not replicate, \
+         an ensemble's chroot serves one broker"
+    )]
+    NotAlone {
+        /// Another broker.
+        other: i32,
+        /// The ensemble.
+        connect: String,
+    },
     /// No thread could be started.
     #[error("{0}")]
     Threads(std::io::Error),
@@ -83,13 +97,14 @@ pub(crate) struct Membership {
     env: Env,
     broker_id: i32,
     cluster_id: String,
-    epoch: EpochNode,
+    incarnation: Uuid,
     log_dirs: Vec<Arc<LogDir>>,
-    tree: Arc<dyn Tree>,
     images: ImageWatch,
     controller: ControllerHandle,
-    // The controller ends with it.
-    _registered: watch::Sender<Registered>,
+    /// The newest registration; the controller ends with its sender.
+    registered: watch::Sender<Registered>,
+    /// Why the broker is not in any more.
+    ended: watch::Sender<Option<String>>,
     // What runs on it ends with it.
     _control: Loop,
 }
@@ -109,32 +124,55 @@ impl Membership {
         let control =
             env.threads.start_loops("klamm-control", 1).map_err(MembershipError::Threads)?;
         let control = control.into_iter().next().expect("one loop was asked for");
-        let home = EmbeddedHome::open(env, log_dirs[0].path().join(TREE_DIR), &control).await?;
+        let home = open_home(env, config, broker_id, &log_dirs, &control).await?;
         let tree = home.connect().await?;
         let cluster = open_cluster(&*tree, &new_cluster_id(env, &log_dirs)).await?;
         for dir in &log_dirs {
             dir.check_owner(&cluster.cluster_id, broker_id)?;
         }
+        refuse_company(&*tree, config, broker_id).await?;
         let entry = Entry { env, config, broker_id, log_dirs: &log_dirs };
-        let epoch = entry.register(&*tree, &cluster.cluster_id, &listeners).await?;
+        let (epoch, node, own) = entry.register(&*tree, &cluster.cluster_id, &listeners).await?;
+        // Again, as two may have begun at the same time.
+        if let Err(refused) = refuse_company(&*tree, config, broker_id).await {
+            tree.close().await;
+            return Err(refused);
+        }
         let images = ImageWatch::start(Arc::clone(&tree), &control).await?;
         let settings = entry.controller_settings();
         let random = Arc::clone(&env.random);
         let registered = Registered { tree: Arc::clone(&tree), epoch: epoch.epoch };
         let registered = watch::Sender::new(registered);
+        let ended = watch::Sender::new(None);
         let controller = controller::start(registered.subscribe(), settings, random, &control);
         await_leaders(&controller, &images, broker_id, epoch.epoch).await?;
         info!(broker = broker_id, epoch = epoch.epoch, cluster = cluster.cluster_id, "registered");
+        if config.zookeeper_connect.is_some() {
+            let reentry = Reentry {
+                home,
+                threads: Arc::clone(&env.threads),
+                control: control.clone(),
+                broker_id,
+                cluster_id: cluster.cluster_id.clone(),
+                log_dirs: log_dirs.clone(),
+                node,
+                own,
+                images: images.clone(),
+                registered: registered.clone(),
+                ended: ended.clone(),
+            };
+            control.spawn(reentry.run());
+        }
         Ok(Membership {
             env: env.clone(),
             broker_id,
             cluster_id: cluster.cluster_id,
-            epoch,
+            incarnation: epoch.incarnation,
             log_dirs,
-            tree,
             images,
             controller,
-            _registered: registered,
+            registered,
+            ended,
             _control: control,
         })
     }
@@ -144,9 +182,21 @@ impl Membership {
         self.broker_id
     }
 
-    /// The epoch of this registration.
+    /// The epoch of the newest registration.
     pub(crate) fn broker_epoch(&self) -> i64 {
-        self.epoch.epoch
+        self.registered.borrow().epoch
+    }
+
+    /// Whether the session may be believed.
+    pub(crate) fn fence(&self) -> Fence {
+        Fence::new(self.registered.subscribe())
+    }
+
+    /// Waits until the broker cannot go on; answers why.
+    pub(crate) async fn replaced(&self) -> String {
+        let mut ended = self.ended.subscribe();
+        let reason = ended.wait_for(Option::is_some).await.map(|reason| reason.clone());
+        reason.ok().flatten().expect("the sender is in `self`")
     }
 
     /// The cluster's id.
@@ -171,8 +221,8 @@ impl Membership {
 
     /// First step of an orderly end: this broker gets no leadership any more, decides nothing.
     pub(crate) async fn resign(&self) {
-        let told =
-            registration::begin_shutdown(&*self.tree, self.broker_id, self.epoch.epoch).await;
+        let Registered { tree, epoch } = self.registered.borrow().clone();
+        let told = registration::begin_shutdown(&*tree, self.broker_id, epoch).await;
         if let Err(error) = told {
             warn!("the tree is not told of the shutdown: {error}");
         }
@@ -181,14 +231,19 @@ impl Membership {
 
     /// Last step, after every log is closed; `clean` if all of them are on stable storage.
     pub(crate) async fn leave(self, clean: bool) {
+        let Registered { tree, epoch } = self.registered.borrow().clone();
         // After a failed sync in this boot the page cache may say more than the disk holds, of logs
         // that nobody has opened and written anew since (R23).
         let doubtful = |dir: &Arc<LogDir>| dir.offline().is_some() || dir.distrusts_page_cache();
-        if !clean || self.log_dirs.iter().any(doubtful) {
-            return;
+        if clean && !self.log_dirs.iter().any(doubtful) {
+            self.write_clean_markers(epoch).await;
         }
-        let pair =
-            RegisteredPair { broker_epoch: self.epoch.epoch, incarnation: self.epoch.incarnation };
+        // Others need not wait until the session is over by itself.
+        tree.close().await;
+    }
+
+    async fn write_clean_markers(&self, broker_epoch: i64) {
+        let pair = RegisteredPair { broker_epoch, incarnation: self.incarnation };
         let dirs = self.log_dirs.clone();
         run_blocking(&*self.env.threads, move || {
             for dir in dirs {
@@ -198,6 +253,49 @@ impl Membership {
             }
         })
         .await;
+    }
+}
+
+/// Where the tree lives: in the ensemble if one is named, in a file otherwise.
+async fn open_home(
+    env: &Env,
+    config: &BrokerConfig,
+    broker_id: i32,
+    log_dirs: &[Arc<LogDir>],
+    control: &Loop,
+) -> Result<Arc<dyn Home>, MembershipError> {
+    let Some(connect) = &config.zookeeper_connect else {
+        let dir = log_dirs[0].path().join(TREE_DIR);
+        return Ok(Arc::new(EmbeddedHome::open(env, dir, control).await?));
+    };
+    let ms = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    let session_timeout_ms = config.zookeeper_session_timeout_ms;
+    let connection_timeout_ms = config.zookeeper_connection_timeout_ms;
+    let ensemble = ZooKeeperConfig {
+        connect: connect.parse().expect("checked with the settings"),
+        session_timeout: ms(session_timeout_ms),
+        connection_timeout: ms(connection_timeout_ms.unwrap_or(session_timeout_ms)),
+        in_flight_max: usize::try_from(config.zookeeper_max_in_flight_requests).unwrap_or(1),
+        probe: format!("/brokers/probe/{broker_id}"),
+        credentials: Credentials::Anonymous,
+        tls: None,
+        readable_by_all: false,
+    };
+    Ok(Arc::new(ZooKeeperHome::new(env, ensemble, control)))
+}
+
+/// Brokers do not replicate yet: two in one tree would promise what nobody keeps.
+async fn refuse_company(
+    tree: &dyn Tree,
+    config: &BrokerConfig,
+    broker_id: i32,
+) -> Result<(), MembershipError> {
+    let Some(connect) = config.zookeeper_connect.clone() else { return Ok(()) };
+    let registered = tree.children("/brokers/ids").await?;
+    let others = registered.iter().filter_map(|name| name.parse().ok());
+    match others.into_iter().find(|other| *other != broker_id) {
+        Some(other) => Err(MembershipError::NotAlone { other, connect }),
+        None => Ok(()),
     }
 }
 
@@ -254,7 +352,7 @@ impl Entry<'_> {
         tree: &dyn Tree,
         cluster_id: &str,
         listeners: &[ListenerInfo],
-    ) -> Result<EpochNode, MembershipError> {
+    ) -> Result<(EpochNode, RegistrationNode, DirRegistration), MembershipError> {
         let last = last_registration(tree, self.broker_id).await?;
         let in_tree = last.as_ref().map(|last| Pair::from(&last.value));
         let boot_id = self.log_dirs[0].boot_id();
@@ -271,9 +369,10 @@ impl Entry<'_> {
         let directories = self.write_meta(cluster_id).await?;
         let own = DirRegistration { pair, directories, boot_id: boot_id.to_owned() };
         self.note_attempt(in_tree, &own).await?;
+        let node = self.node(&epoch, listeners, judgement.log_dir_missing);
         let registration = registration::Registration {
             id: self.broker_id,
-            node: self.node(&epoch, listeners, judgement.log_dir_missing),
+            node: node.clone(),
             epoch: epoch.clone(),
             expected: last.as_ref().map(|last| last.version),
             earlier_incarnations: earlier_incarnations(self.log_dirs),
@@ -281,7 +380,7 @@ impl Entry<'_> {
         registration::register(tree, &registration).await?;
         self.note_success(&own).await?;
         self.in_every_dir(|dir| dir.remove_clean_marker()).await?;
-        Ok(epoch)
+        Ok((epoch, node, own))
     }
 
     /// Names the new directories; answers the ids of all.

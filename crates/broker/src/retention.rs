@@ -24,6 +24,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
         tokio::time::sleep(interval).await;
         let mut openings = OPENINGS_MAX;
         for partition in broker.partitions.all() {
+            broker.fence.found_again().await;
             if partition.reader().is_none() && !open(&partition, &mut openings).await {
                 continue;
             }

@@ -11,6 +11,7 @@ use klamm_env::threads::run_blocking;
 use klamm_log::{DELETED_DIR_SUFFIX, LogDir, STRAY_DIR_SUFFIX, TopicPartition};
 use tracing::{info, warn};
 
+use crate::fence::Fence;
 use crate::partitions::Partitions;
 
 /// How long a running broker keeps what it does not know.
@@ -63,10 +64,12 @@ pub(crate) struct Found {
 }
 
 /// Removes what was found, each at its time.
-pub(crate) async fn remove(env: Env, found: Found) {
+pub(crate) async fn remove(env: Env, fence: Fence, found: Found) {
+    fence.found_again().await;
     remove_all(&env, found.deleted).await;
     if !found.strays.is_empty() {
         tokio::time::sleep(STRAYS_KEPT).await;
+        fence.found_again().await;
         remove_all(&env, found.strays).await;
     }
 }

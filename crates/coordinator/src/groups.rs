@@ -20,6 +20,8 @@ pub struct Groups {
     pub(crate) config: GroupConfig,
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) timers: Timers,
+    /// No committed offset expires for now.
+    pub(crate) keeps_offsets: bool,
 }
 
 /// What of a group survives a failover.
@@ -35,7 +37,13 @@ impl Groups {
     /// A machine without groups, to be loaded.
     #[must_use]
     pub fn new(config: GroupConfig) -> Groups {
-        Groups { config, groups: BTreeMap::new(), timers: Timers::default() }
+        Groups { config, groups: BTreeMap::new(), timers: Timers::default(), keeps_offsets: false }
+    }
+
+    /// Lets no committed offset expire while `keeps`: the broker does not know whether it is still
+    /// the coordinator.
+    pub fn keep_offsets(&mut self, keeps: bool) {
+        self.keeps_offsets = keeps;
     }
 
     /// Takes new settings; they hold from the next decision on.

@@ -145,6 +145,11 @@ impl Groups {
     /// and groups that are left with nothing. Kafka also drops, in a stable group, offsets of topics
     /// nobody subscribes to; we keep them until the group is empty.
     pub(crate) fn expire_offsets(&mut self, now: Now) -> Proposal {
+        if self.keeps_offsets {
+            let wait_ms = self.config.offsets_retention_check_interval_ms;
+            self.timers.set(Timer::Retention, now.at.after(wait_ms));
+            return Proposal::default();
+        }
         let mut batch = TombstoneBatch::new(self.config.max_tombstone_batch_bytes);
         let retention_ms = self.config.offsets_retention_ms;
         let mut is_complete = true;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
+use klamm_cluster::tree::zookeeper::ConnectString;
+
 use super::broker_keys::{BROKER_KEYS, BrokerValues};
 use super::key::{Key, Update};
 use super::listeners::{Listener, listeners};
@@ -192,6 +194,11 @@ fn check_together(values: &BrokerValues, start: &Settings) -> Result<(), (&'stat
         && broker.trim().parse() != Ok(node)
     {
         return Err(("broker.id", format!("is {} and node.id is {node}", broker.trim())));
+    }
+    if let Some(connect) = &values.zookeeper_connect
+        && let Err(bad) = connect.parse::<ConnectString>()
+    {
+        return Err(("zookeeper.connect", format!("is refused: {bad}")));
     }
     if values.queued_max_request_bytes < i64::from(values.socket_request_max_bytes) {
         let problem = format!(

@@ -78,6 +78,14 @@ broker_table! {
         "Listeners of a KRaft controller. Klamm has none and opens no listener that is named here.";
     inter_broker_listener_name: Option<String>, "inter.broker.listener.name", String, None, Allowed::Any, ReadOnly, Origin::Kafka,
         "The listener that brokers use among themselves; the first one if not given.";
+    zookeeper_connect: Option<String>, "zookeeper.connect", String, None, Allowed::Any, ReadOnly, Origin::Kafka,
+        "The ZooKeeper ensemble that the cluster's metadata is kept in, as HOST:PORT,HOST:PORT/CHROOT; a file in the data directory if not given. One broker for each chroot: brokers do not replicate yet.";
+    zookeeper_session_timeout_ms: i32, "zookeeper.session.timeout.ms", Int, Some("18000"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
+        "Milliseconds of silence after which the ensemble takes the broker for dead; it may negotiate other ones. The broker believes in its session for two thirds of them.";
+    zookeeper_connection_timeout_ms: Option<i32>, "zookeeper.connection.timeout.ms", Int, None, Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
+        "Milliseconds to wait for a session with the ensemble to begin; zookeeper.session.timeout.ms if not given.";
+    zookeeper_max_in_flight_requests: i32, "zookeeper.max.in.flight.requests", Int, Some("10"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
+        "Requests to the ensemble that wait for an answer at most.";
     log_dir: String, "log.dir", String, Some("klamm-data"), Allowed::Any, ReadOnly, PLACE_OF_DATA,
         "The directory for logs, where log.dirs is not given.";
     log_dirs: Option<Vec<String>>, "log.dirs", List, None, Allowed::Any, ReadOnly, Origin::Kafka,

@@ -329,12 +329,8 @@ const NAMES: &[&str] = &[
     "unstable.api.versions.enable",
     "unstable.feature.versions.enable",
     "zookeeper.clientCnxnSocket",
-    "zookeeper.connect",
-    "zookeeper.connection.timeout.ms",
-    "zookeeper.max.in.flight.requests",
     "zookeeper.metadata.migration.enable",
     "zookeeper.metadata.migration.min.batch.size",
-    "zookeeper.session.timeout.ms",
     "zookeeper.set.acl",
     "zookeeper.ssl.cipher.suites",
     "zookeeper.ssl.client.enable",
@@ -362,7 +358,7 @@ mod tests {
         for key in BROKER_KEYS {
             assert!(!is_kafka_key(key.name), "{} is implemented", key.name);
         }
-        assert!(is_kafka_key("num.io.threads") && is_kafka_key("zookeeper.connect"));
+        assert!(is_kafka_key("num.io.threads") && is_kafka_key("zookeeper.set.acl"));
         assert!(!is_kafka_key("num.io.thread"));
     }
 }

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::group_config;
 use super::shard::Shard;
 use crate::config::BrokerConfig;
+use crate::fence::Fence;
 use crate::partition::Partition;
 
 /// Bytes read at a time.
@@ -28,7 +29,7 @@ const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// # Errors
 /// NOT_COORDINATOR when the log cannot be read.
 pub(super) async fn load(
-    env: &Env,
+    (env, fence): (&Env, &Fence),
     partition: Arc<Partition>,
     epoch: i32,
     config: &BrokerConfig,
@@ -47,7 +48,7 @@ pub(super) async fn load(
     let timeout_ms = u64::try_from(config.offsets_commit_timeout_ms).unwrap_or(0);
     let commit_timeout = Duration::from_millis(timeout_ms);
     let (groups, end) = (loaded.groups, loaded.next_offset);
-    Ok(Shard::start(env, partition, epoch, groups, end, commit_timeout))
+    Ok(Shard::start((env, fence), partition, epoch, groups, end, commit_timeout))
 }
 
 /// Why a log gives no state, in words.

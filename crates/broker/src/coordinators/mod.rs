@@ -88,7 +88,7 @@ impl Coordinators {
             *slot = None;
         }
         let config = broker.config();
-        let shard = load::load(&broker.env, partition, epoch, &config).await?;
+        let shard = load::load((&broker.env, &broker.fence), partition, epoch, &config).await?;
         *slot = Some(Arc::clone(&shard));
         Ok(shard)
     }

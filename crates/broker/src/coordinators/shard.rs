@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::acks::{Ack, wait_all};
+use crate::fence::Fence;
 use crate::partition::Partition;
 use crate::waiters::Signal;
 
@@ -50,6 +51,7 @@ pub(crate) struct Shard {
     partition: Arc<Partition>,
     epoch: i32,
     env: Env,
+    fence: Fence,
     commit_timeout: Duration,
     state: Mutex<State>,
     /// Wakes the timers' task: an earlier deadline, or another leader epoch.
@@ -60,7 +62,7 @@ impl Shard {
     /// Takes over a machine that has read the log up to `log_end`, and starts its timers on the
     /// caller's loop.
     pub(crate) fn start(
-        env: &Env,
+        (env, fence): (&Env, &Fence),
         partition: Arc<Partition>,
         epoch: i32,
         mut groups: Groups,
@@ -79,6 +81,7 @@ impl Shard {
             partition,
             epoch,
             env: env.clone(),
+            fence: fence.clone(),
             commit_timeout,
             state: Mutex::new(state),
             wake: Arc::default(),
@@ -246,6 +249,7 @@ impl Shard {
         }
         loop {
             let groups = state.groups.as_mut()?;
+            groups.keep_offsets(self.fence.is_lost());
             let Some(proposal) = groups.on_time(now) else { break };
             self.settle(&mut state, now, proposal);
         }

@@ -5,19 +5,24 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use klamm_cluster::FlushClass;
+use klamm_cluster::controller::Registered;
+use klamm_cluster::tree::Home;
+use klamm_cluster::tree::embedded::EmbeddedHome;
 use klamm_coordinator::{
     Answer, Commit, CommitOffset, GroupConfig, Groups, Join, JoinAnswer, Now, Proposal, Protocol,
     Ticket,
 };
-use klamm_env::Env;
+use klamm_env::{Env, Loop};
 use klamm_log::{LogConfig, LogDir, TopicPartition};
 use klamm_protocol::ErrorCode;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::load::read_groups;
 use super::{OFFSETS_TOPIC, Promise, Shard};
 use crate::data_dir::DataDir;
+use crate::fence::Fence;
 use crate::flusher::sync_group;
 use crate::partition::{Leadership, Partition};
 
@@ -27,6 +32,7 @@ struct Fixture {
     env: Env,
     dir: Arc<DataDir>,
     partition: Arc<Partition>,
+    registered: watch::Sender<Registered>,
     _folder: TempDir,
 }
 
@@ -41,7 +47,11 @@ impl Fixture {
         let topic_id = Uuid::from_u128(7);
         let partition =
             Arc::new(Partition::new(env.clone(), id, topic_id, Arc::clone(&dir), config));
-        let fixture = Fixture { env, dir, partition, _folder: folder };
+        let tree = folder.path().join("tree");
+        let home = EmbeddedHome::open(&env, tree, &Loop::current()).await.expect("opened");
+        let tree = home.connect().await.expect("begun");
+        let registered = watch::Sender::new(Registered { tree, epoch: 1 });
+        let fixture = Fixture { env, dir, partition, registered, _folder: folder };
         fixture.lead(0);
         fixture.partition.open().await.expect("opened");
         fixture
@@ -56,7 +66,9 @@ impl Fixture {
         let config = GroupConfig { initial_rebalance_delay_ms: 0, ..GroupConfig::default() };
         let reader = self.partition.open().await.expect("opened");
         let (groups, end) = read_groups(Groups::new(config), reader).expect("readable");
-        Shard::start(&self.env, Arc::clone(&self.partition), epoch, groups, end, commit_timeout)
+        let (env, fence) = (&self.env, &Fence::new(self.registered.subscribe()));
+        let partition = Arc::clone(&self.partition);
+        Shard::start((env, fence), partition, epoch, groups, end, commit_timeout)
     }
 
     /// Makes durable, and so commits, what has been appended.

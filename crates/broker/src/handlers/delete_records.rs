@@ -62,6 +62,9 @@ async fn delete(
     changed: &mut Vec<Arc<DataDir>>,
 ) -> Result<i64, ErrorCode> {
     let partition = ctx.broker.partitions.leader(topic, asked.partition_index)?;
+    if ctx.broker.fence.is_lost() {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
     if partition.is_internal() {
         return Err(ErrorCode::InvalidTopicException);
     }

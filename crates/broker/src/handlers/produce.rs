@@ -86,6 +86,10 @@ async fn append(
     acks: i16,
 ) -> Result<(Arc<Partition>, Appended), Refused> {
     let partition = ctx.broker.partitions.leader(topic, part.index)?;
+    // Nobody would notice that another leader has replaced it (R5); acks=all finds out.
+    if acks != -1 && ctx.broker.fence.is_lost() {
+        return Err(ErrorCode::NotLeaderOrFollower.into());
+    }
     let batch = one_batch(ctx.api_version, part.records)?;
     if partition.is_internal() && &*ctx.client_id != ADMIN_CLIENT_ID {
         return Err(ErrorCode::InvalidTopicException.into());

@@ -227,6 +227,20 @@ fn an_offset_reset_of_an_idle_group_starts_its_retention_anew() {
 }
 
 #[test]
+fn nothing_expires_while_the_broker_may_have_been_replaced() {
+    let mut script = Script::new();
+    let named =
+        Commit { retention_ms: Some(1_000), ..commit(vec![offset("u", Uuid::nil(), None)]) };
+    script.commit_request(named);
+    script.groups.keep_offsets(true);
+    script.pass(2 * 600_000);
+    assert_eq!(script.committed("u", 0), Some(5));
+    script.groups.keep_offsets(false);
+    script.pass(600_000);
+    assert_eq!(script.committed("u", 0), None);
+}
+
+#[test]
 fn a_commit_that_names_its_retention_expires_by_it() {
     let mut script = Script::new();
     script.commit("admin", "", -1, 5);

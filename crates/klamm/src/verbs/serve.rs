@@ -67,6 +67,7 @@ pub(crate) async fn run(env: &Env, verb: Serve) -> Outcome {
         biased;
         () = stop.asked() => {}
         reason = broker.all_disks_lost() => return Err(Failure::Refused(reason)),
+        reason = broker.replaced() => return Err(Failure::Refused(reason)),
     }
     tokio::select! {
         () = broker.stop() => Ok(()),

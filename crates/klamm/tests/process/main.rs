@@ -10,6 +10,7 @@ mod bench;
 mod compat_quirks;
 mod data_directory;
 mod dead_disk;
+mod ensemble;
 mod fetch_refusals;
 mod few_descriptors;
 mod frames;

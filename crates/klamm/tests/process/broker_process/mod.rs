@@ -138,13 +138,18 @@ impl BrokerProcess {
         self.running.stderr.lock().expect("no panic while locked").clone()
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
+    }
+
     /// Sends a signal and waits for the end.
     pub(crate) fn stop(mut self, signal: Signal) -> Ended {
         self.running.signal(signal);
         self.running.wait()
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it has ended by itself.
     pub(crate) fn ended(mut self) -> Ended {
         self.running.wait()
     }
