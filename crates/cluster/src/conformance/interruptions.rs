@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::{join, join_all};
+use tokio::time::Instant;
 
 use super::{Fault, Subject, caught_up, data, gone, make, reach, text};
 use crate::tree::CreateMode::Ephemeral;
@@ -164,8 +165,12 @@ pub(super) async fn a_session_is_lost_where_only_its_server_answers(subject: Arc
     let (tree, other) = (subject.connect().await, subject.connect().await);
     tree.create("/e", data(""), Ephemeral).await.unwrap();
     subject.inflict(Fault::Lag, tree.session()).await;
+    let begun = Instant::now();
     assert!(tree.get("/e").await.is_ok(), "its server answers reads, and pings");
     reach(&*tree, SessionState::Lost).await;
+    // Nothing that was answered by its server alone has renewed the lease; a sixth is for the machine.
+    let timeout = subject.session_timeout().expect("it can have this fault");
+    assert!(begun.elapsed() <= timeout * 5 / 6, "lost only after {:?}", begun.elapsed());
     // Known here before the ensemble has given the session up.
     caught_up(&*other).await;
     assert!(other.get("/e").await.is_ok());

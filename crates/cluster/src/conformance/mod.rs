@@ -54,6 +54,9 @@ pub trait Subject: Send + Sync + 'static {
     /// [`Subject::can`] says yes.
     fn inflict(&self, fault: Fault, session: SessionId) -> BoxFuture<'_, ()>;
 
+    /// The time-out of its sessions; `None`: they end with the process.
+    fn session_timeout(&self) -> Option<Duration>;
+
     /// Ends what goes on until it is healed.
     fn heal(&self) -> BoxFuture<'_, ()>;
 }

@@ -140,6 +140,10 @@ impl Subject for ZooKeeper {
         self.fail(fault, session).boxed()
     }
 
+    fn session_timeout(&self) -> Option<Duration> {
+        Some(SESSION_TIMEOUT)
+    }
+
     fn heal(&self) -> BoxFuture<'_, ()> {
         self.mend().boxed()
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use klamm_cluster::conformance::{Fault, Subject};
@@ -113,6 +114,10 @@ impl Subject for Simulated {
 
     fn inflict(&self, fault: Fault, session: SessionId) -> BoxFuture<'_, ()> {
         self.fail(fault, session).boxed()
+    }
+
+    fn session_timeout(&self) -> Option<Duration> {
+        Some(Manners::GOOD.session_timeout)
     }
 
     fn heal(&self) -> BoxFuture<'_, ()> {

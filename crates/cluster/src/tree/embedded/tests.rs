@@ -65,6 +65,10 @@ impl Subject for Embedded {
         .boxed()
     }
 
+    fn session_timeout(&self) -> Option<std::time::Duration> {
+        None
+    }
+
     fn heal(&self) -> BoxFuture<'_, ()> {
         async {}.boxed()
     }
