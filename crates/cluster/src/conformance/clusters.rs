@@ -87,7 +87,7 @@ fn registration(epoch: EpochNode, expected: Option<i32>) -> Registration {
 
 /// The next registration of broker 1 by a new process.
 async fn newcomer(tree: &dyn Tree, process: u128) -> Registration {
-    caught_up(tree).await;
+    open_cluster(tree, "x").await.unwrap();
     let last = last_registration(tree, 1).await.unwrap();
     let last_node = last.as_ref().map(|last| &last.value);
     let epoch = next_epoch(last_node, Uuid::from_u128(process), Restart::Clean);
@@ -135,7 +135,7 @@ pub(super) async fn a_broker_registers_again_in_a_new_session(subject: Arc<dyn S
     subject.expire(tree.session()).await;
     reach(&*tree, SessionState::Expired).await;
     let again = subject.connect().await;
-    caught_up(&*again).await;
+    open_cluster(&*again, "x").await.unwrap();
     let last = last_registration(&*again, 1).await.unwrap().unwrap();
     let next = next_epoch_of_running(&last.value);
     assert_eq!((next.epoch, next.incarnation), (2, first.epoch.incarnation));
