@@ -3,6 +3,7 @@
 mod checks;
 mod codegen;
 mod fuzz;
+mod model;
 mod paths;
 mod powerloss;
 mod test;
@@ -24,6 +25,7 @@ const VERBS: &[(&str, &str, Verb)] = &[
     }),
     ("fuzz", "the fuzz targets, ten minutes each", fuzz::run),
     ("paths", "what a request costs: instructions, system calls; --write", paths::run),
+    ("model", "the model of the cluster's rules, within its larger bounds", model::run),
     ("powerloss", "the whole of the power loss tests, noted in docs/ledger", |root, a| {
         told(powerloss::run(root, a))
     }),

@@ -9,6 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("env", &[]),
     ("protocol", &[]),
     ("history", &[]),
+    ("model", &[]),
     ("log", &["env", "protocol"]),
     ("coordinator", &["protocol"]),
     ("cluster", &["env", "protocol"]),

@@ -1,0 +1,555 @@
+//! Focused configurations: each has the steps and bounds that some rules need.
+//!
+//! One configuration with everything would be too large to exhaust; a rule is exercised by few
+//! kinds of steps, and those are all in one scenario at least.
+
+use crate::limits::Limits;
+use crate::properties::Seen;
+use crate::state::{BROKERS, Flush, NOBODY};
+
+/// A focused configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// How it is asked for.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// The bounds of every run of the tests.
+    pub small: Limits,
+    /// The bounds of `cargo xtask model`.
+    pub large: Limits,
+}
+
+impl Scenario {
+    /// The scenario of that name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        SCENARIOS.iter().find(|scenario| scenario.name == name)
+    }
+}
+
+/// Nothing happens but ISR changes and elections.
+const CALM: Limits = Limits {
+    brokers: 3,
+    min_isr: 1,
+    flush: Flush::Acked,
+    preloaded: 0,
+    records: 1,
+    epochs: 2,
+    versions: 3,
+    lag: 0,
+    weak_acks: false,
+    prompt_syncs: true,
+    split_syncs: false,
+    delayed_fetches: false,
+    fence: false,
+    unanswered: 0,
+    session_losses: 0,
+    restarts: false,
+    split_registration: false,
+    kills: 0,
+    stops: 0,
+    power_losses: 0,
+    blackouts: 0,
+    wipes: 0,
+    no_shrinks: false,
+    unclean: false,
+    flush_changes: false,
+    min_isr_changes: false,
+    controller_changes: false,
+    recreations: 0,
+    seen: &[SECOND_LEADER],
+};
+
+const SECOND_LEADER: Seen = Seen {
+    name: "a second leader confirms a record of its own epoch",
+    holds: |_, state| state.observer.committed.iter().any(|record| record.epoch > 1),
+};
+
+const CONFIRMED_WHILE_LOST: Seen = Seen {
+    name: "a leader without a session confirms a record",
+    holds: |_, state| state.observer.confirmed_while_lost,
+};
+
+const STALE_LEADER: Seen = Seen {
+    name: "two processes take themselves for the leader",
+    holds: |model, state| (0..BROKERS as u8).filter(|id| model.leads(state, *id)).count() > 1,
+};
+
+const LED_AGAIN: Seen = Seen {
+    name: "after a power loss of all a new epoch's record is confirmed on top of an old one",
+    holds: |_, state| {
+        let known = state.observer.committed;
+        state.observer.spent.blackouts > 0 && known[0].epoch == 1 && known[1].epoch > 1
+    },
+};
+
+const UNSOUND: Seen = Seen {
+    name: "a broker comes back after an unsound restart and is in the ISR again",
+    holds: |_, state| {
+        let node = &state.tree.node;
+        node.isr.ids().any(|id| {
+            let since = state.registration(id).sound_since(node.flush);
+            since > 1 && node.isr.0[id as usize] >= since
+        })
+    },
+};
+
+const ELECTED_FROM_ELR: Seen = Seen {
+    name: "an ELR member leads",
+    holds: |_, state| {
+        let node = &state.tree.node;
+        let before = &state.tree.past[0];
+        node.leader != NOBODY && before.topic != 0 && before.elr.has(node.leader)
+    },
+};
+
+const CLASS_ACKED: Seen = Seen {
+    name: "the flush class has become acked",
+    holds: |_, state| state.tree.node.flush == Flush::Acked,
+};
+
+const CLASS_OS_AGAIN: Seen = Seen {
+    name: "the flush class has become os again",
+    holds: |_, state| state.tree.node.flush == Flush::Os && state.tree.node.leader_epoch > 2,
+};
+
+const UNCLEANLY_LED: Seen = Seen {
+    name: "a leader after an unclean election confirms a record of its own",
+    holds: |_, state| {
+        let unclean = state.tree.node.unclean_epoch;
+        unclean > 0 && state.observer.committed.iter().any(|record| record.epoch >= unclean)
+    },
+};
+
+const LOWERED: Seen = Seen {
+    name: "min.isr is lowered",
+    holds: |model, state| state.tree.node.min_isr < model.limits.min_isr,
+};
+
+const RECREATED: Seen = Seen {
+    name: "a record of the recreated topic is confirmed",
+    holds: |_, state| state.tree.node.topic > 1 && state.observer.committed_len() > 0,
+};
+
+const UNANSWERED: Seen = Seen {
+    name: "an unanswered change was carried out",
+    holds: |_, state| {
+        let node = &state.tree.node;
+        state.brokers.iter().filter_map(|broker| broker.change).any(|change| {
+            change.unanswered && node.version > change.version && node.isr == change.target
+        })
+    },
+};
+
+/// All scenarios.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "elections",
+        about: "elections and ISR changes while readers lag",
+        small: Limits { epochs: 3, versions: 4, lag: 1, ..CALM },
+        large: Limits { records: 2, epochs: 3, versions: 5, lag: 2, ..CALM },
+    },
+    Scenario {
+        name: "divergence",
+        about: "two records, so that logs can part",
+        small: Limits { records: 2, versions: 4, ..CALM },
+        large: Limits { records: 3, epochs: 4, versions: 5, lag: 1, ..CALM },
+    },
+    Scenario {
+        name: "sessions",
+        about: "R5: sessions are lost, expire and begin again, leaders go on",
+        small: Limits {
+            session_losses: 1,
+            weak_acks: true,
+            lag: 1,
+            seen: &[CONFIRMED_WHILE_LOST, STALE_LEADER, SECOND_LEADER],
+            ..CALM
+        },
+        large: Limits {
+            records: 2,
+            epochs: 3,
+            versions: 4,
+            session_losses: 2,
+            lag: 1,
+            seen: &[CONFIRMED_WHILE_LOST, STALE_LEADER, SECOND_LEADER],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "fenced",
+        about: "R5: policy fence",
+        small: Limits { session_losses: 1, fence: true, ..CALM },
+        large: Limits { records: 2, session_losses: 2, fence: true, lag: 1, ..CALM },
+    },
+    Scenario {
+        name: "restarts",
+        about: "kill -9 and restart, sessions lost besides",
+        small: Limits { epochs: 3, lag: 1, kills: 1, restarts: true, no_shrinks: true, ..CALM },
+        large: Limits {
+            epochs: 3,
+            versions: 4,
+            lag: 1,
+            kills: 1,
+            restarts: true,
+            session_losses: 1,
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "blackout",
+        about: "power loss of all brokers at once under acked",
+        small: Limits {
+            brokers: 2,
+            records: 2,
+            epochs: 3,
+            prompt_syncs: false,
+            lag: 1,
+            blackouts: 1,
+            restarts: true,
+            seen: &[LED_AGAIN],
+            ..CALM
+        },
+        large: Limits {
+            records: 2,
+            epochs: 3,
+            prompt_syncs: false,
+            lag: 1,
+            blackouts: 1,
+            restarts: true,
+            seen: &[LED_AGAIN],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "power",
+        about: "KIP-966: page caches are lost under os, fewer than min.isr of them",
+        small: Limits {
+            brokers: 2,
+            min_isr: 2,
+            flush: Flush::Os,
+            epochs: 3,
+            versions: 5,
+            prompt_syncs: false,
+            lag: 1,
+            power_losses: 1,
+            restarts: true,
+            seen: &[UNSOUND],
+            ..CALM
+        },
+        large: Limits {
+            min_isr: 2,
+            flush: Flush::Os,
+            epochs: 3,
+            versions: 5,
+            prompt_syncs: false,
+            power_losses: 1,
+            restarts: true,
+            seen: &[UNSOUND, ELECTED_FROM_ELR],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "wiped",
+        about: "KIP-903: a broker comes back with an empty disk before its session expires",
+        small: Limits {
+            brokers: 2,
+            min_isr: 2,
+            epochs: 3,
+            versions: 5,
+            lag: 1,
+            kills: 1,
+            wipes: 1,
+            restarts: true,
+            seen: &[UNSOUND],
+            ..CALM
+        },
+        large: Limits {
+            min_isr: 2,
+            epochs: 3,
+            versions: 5,
+            kills: 1,
+            wipes: 1,
+            restarts: true,
+            seen: &[UNSOUND],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "registration",
+        about: "R2: processes die between attempting and registering, power is lost before",
+        small: Limits {
+            brokers: 2,
+            min_isr: 2,
+            flush: Flush::Os,
+            prompt_syncs: false,
+            kills: 1,
+            stops: 1,
+            power_losses: 1,
+            restarts: true,
+            split_registration: true,
+            no_shrinks: true,
+            seen: &[],
+            ..CALM
+        },
+        large: Limits {
+            brokers: 2,
+            min_isr: 2,
+            flush: Flush::Os,
+            epochs: 3,
+            versions: 5,
+            prompt_syncs: false,
+            kills: 2,
+            power_losses: 1,
+            restarts: true,
+            split_registration: true,
+            seen: &[UNSOUND],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "attempts",
+        about: "R2: a registration lands after its process died and the disk was wiped",
+        small: Limits {
+            brokers: 2,
+            min_isr: 2,
+            preloaded: 1,
+            records: 0,
+            epochs: 2,
+            versions: 2,
+            kills: 3,
+            wipes: 1,
+            restarts: true,
+            split_registration: true,
+            no_shrinks: true,
+            seen: &[],
+            ..CALM
+        },
+        large: Limits {
+            brokers: 2,
+            min_isr: 2,
+            preloaded: 1,
+            records: 0,
+            epochs: 3,
+            versions: 4,
+            kills: 4,
+            wipes: 1,
+            restarts: true,
+            split_registration: true,
+            seen: &[],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "elr",
+        about: "fewer than min.isr: R21 freezes, R22 keeps the ELR",
+        small: Limits { min_isr: 2, epochs: 3, versions: 4, kills: 1, seen: &[], ..CALM },
+        large: Limits {
+            min_isr: 2,
+            epochs: 3,
+            versions: 5,
+            lag: 1,
+            kills: 1,
+            restarts: true,
+            session_losses: 1,
+            seen: &[ELECTED_FROM_ELR],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "min-isr",
+        about: "R22: min.isr changes",
+        small: Limits {
+            brokers: 2,
+            min_isr: 2,
+            versions: 6,
+            kills: 1,
+            lag: 1,
+            min_isr_changes: true,
+            seen: &[LOWERED, ELECTED_FROM_ELR],
+            ..CALM
+        },
+        large: Limits {
+            min_isr: 2,
+            epochs: 3,
+            versions: 6,
+            kills: 1,
+            lag: 1,
+            min_isr_changes: true,
+            seen: &[LOWERED, ELECTED_FROM_ELR],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "flush",
+        about: "R18c: the flush class changes, power is lost",
+        small: Limits {
+            brokers: 2,
+            flush: Flush::Os,
+            epochs: 4,
+            versions: 6,
+            prompt_syncs: false,
+            power_losses: 1,
+            restarts: true,
+            flush_changes: true,
+            seen: &[CLASS_ACKED, CLASS_OS_AGAIN],
+            ..CALM
+        },
+        large: Limits {
+            brokers: 2,
+            min_isr: 2,
+            flush: Flush::Os,
+            records: 2,
+            epochs: 5,
+            versions: 7,
+            prompt_syncs: false,
+            lag: 1,
+            power_losses: 1,
+            restarts: true,
+            flush_changes: true,
+            seen: &[CLASS_ACKED, CLASS_OS_AGAIN],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "unclean",
+        about: "R12, R16: the operator lets a survivor lead that lacks confirmed records",
+        small: Limits {
+            brokers: 2,
+            records: 2,
+            epochs: 3,
+            versions: 5,
+            session_losses: 1,
+            unclean: true,
+            seen: &[UNCLEANLY_LED],
+            ..CALM
+        },
+        large: Limits {
+            brokers: 2,
+            records: 2,
+            epochs: 4,
+            versions: 6,
+            lag: 1,
+            session_losses: 2,
+            kills: 1,
+            restarts: true,
+            unclean: true,
+            seen: &[UNCLEANLY_LED],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "unanswered",
+        about: "R19: ISR changes whose answer is lost",
+        small: Limits { versions: 4, unanswered: 1, lag: 1, seen: &[UNANSWERED], ..CALM },
+        large: Limits {
+            epochs: 3,
+            versions: 5,
+            unanswered: 2,
+            session_losses: 1,
+            lag: 1,
+            seen: &[UNANSWERED],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "answers",
+        about: "R19: a leader in doubt writes again and is refused",
+        small: Limits {
+            epochs: 1,
+            versions: 4,
+            unanswered: 1,
+            session_losses: 1,
+            seen: &[UNANSWERED],
+            ..CALM
+        },
+        large: Limits {
+            epochs: 2,
+            versions: 5,
+            unanswered: 2,
+            session_losses: 1,
+            seen: &[UNANSWERED],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "controllers",
+        about: "R8, R12: an election is in flight while controllers and registrations change",
+        small: Limits {
+            brokers: 2,
+            flush: Flush::Os,
+            epochs: 3,
+            prompt_syncs: false,
+            power_losses: 1,
+            restarts: true,
+            min_isr: 2,
+            versions: 3,
+            controller_changes: true,
+            ..CALM
+        },
+        large: Limits {
+            flush: Flush::Os,
+            min_isr: 2,
+            epochs: 3,
+            versions: 4,
+            power_losses: 1,
+            restarts: true,
+            controller_changes: true,
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "recreated",
+        about: "R26: the topic is deleted and made again",
+        small: Limits { records: 2, versions: 2, recreations: 1, seen: &[RECREATED], ..CALM },
+        large: Limits {
+            records: 2,
+            versions: 3,
+            recreations: 1,
+            kills: 1,
+            restarts: true,
+            lag: 1,
+            seen: &[RECREATED],
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "syncs",
+        about: "R18b: syncs that take time, truncations between, power loss of all",
+        small: Limits {
+            brokers: 2,
+            records: 2,
+            epochs: 3,
+            prompt_syncs: false,
+            split_syncs: true,
+            lag: 1,
+            blackouts: 1,
+            restarts: true,
+            ..CALM
+        },
+        large: Limits {
+            brokers: 2,
+            records: 3,
+            epochs: 4,
+            versions: 5,
+            prompt_syncs: false,
+            split_syncs: true,
+            lag: 1,
+            blackouts: 1,
+            restarts: true,
+            ..CALM
+        },
+    },
+    Scenario {
+        name: "delayed",
+        about: "R14, R17: fetches and answers that arrive late, under lost sessions",
+        small: Limits { delayed_fetches: true, ..CALM },
+        large: Limits {
+            records: 2,
+            epochs: 3,
+            versions: 4,
+            delayed_fetches: true,
+            session_losses: 1,
+            ..CALM
+        },
+    },
+];
