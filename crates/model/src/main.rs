@@ -1,5 +1,5 @@
-//! `klamm-model [--small] [--without RULE] [--promises] [SCENARIO...]`: exhausts scenarios, all of
-//! them and within their larger bounds by default.
+//! `klamm-model [--small] [--without RULE] [--promises | --without-session] [SCENARIO...]`: exhausts
+//! scenarios, all of them and within their larger bounds by default.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,8 @@ struct Asked {
 
 fn main() -> ExitCode {
     let Some(asked) = parse(std::env::args().skip(1)) else {
-        eprintln!("usage: klamm-model [--small] [--without RULE] [--promises] [SCENARIO...]");
+        eprintln!("usage: klamm-model [--small] [--without RULE] [--promises | --without-session]");
+        eprintln!("                   [SCENARIO...]");
         for scenario in SCENARIOS {
             eprintln!("  {:<14} {}", scenario.name, scenario.about);
         }
@@ -41,6 +42,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Asked> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--small" => asked.small = true,
+            "--without-session" => asked.invariants = Invariants::WithoutSession,
             "--promises" => asked.invariants = Invariants::Promises,
             "--without" => asked.rules = Rules::without(Rule::named(&arguments.next()?)?),
             name => asked.scenarios.push(Scenario::named(name)?),

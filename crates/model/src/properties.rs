@@ -3,7 +3,7 @@
 use stateright::Property;
 
 use crate::Cluster;
-use crate::state::{BROKERS, Breach, Broker, Flush, Id, State};
+use crate::state::{BROKERS, Breach, Broker, Flush, Id, State, WhileLost};
 use crate::steps::is_sound;
 
 impl Cluster {
@@ -20,6 +20,18 @@ impl Cluster {
             Property::always("I4 StrongIsr", Self::strong_isr),
             Property::always("I5 LeaderCandidateCompleteness", Self::candidates_complete),
             Property::always("I6 LeaderCompleteness", Self::leader_complete),
+            Property::always(
+                "R5(c) a leader without a session confirms what stays",
+                |model: &Self, state| {
+                    model.newest_leader(state).is_none_or(|leader| {
+                        let held = state.broker(leader).log;
+                        state
+                            .observer
+                            .confirmed_while_lost()
+                            .all(|(offset, record)| held.get(offset) == Some(record))
+                    })
+                },
+            ),
             Property::always("I7 ReplicationQuorumSuperset", Self::quorum_superset),
             Property::always("I8 Exclusion", |_, state: &State| {
                 !state.observer.saw(Breach::UnsoundLeads)
@@ -38,17 +50,21 @@ impl Cluster {
             ),
             Property::always(
                 "R5 under fence nothing is confirmed without a session",
-                |model: &Self, s: &State| !model.limits.fence || !s.observer.confirmed_while_lost,
+                |model: &Self, s: &State| {
+                    !model.limits.fence || s.observer.while_lost == WhileLost::Nothing
+                },
             ),
             Property::always("followers can follow", |_, state: &State| {
                 !state.observer.saw(Breach::Stuck)
             }),
             Property::always("intact replicas can be elected", Self::stays_electable),
         ];
-        if self.invariants == Invariants::Promises {
-            properties
-                .retain(|property| PROMISES.iter().any(|name| property.name.starts_with(name)));
-        }
+        let kept: &[&str] = match self.invariants {
+            Invariants::All => &[""],
+            Invariants::Promises => &["I6 ", "I9 ", "I10 "],
+            Invariants::WithoutSession => &["R5(c) "],
+        };
+        properties.retain(|property| kept.iter().any(|name| property.name.starts_with(name)));
         properties
             .extend(self.limits.seen.iter().map(|seen| Property::sometimes(seen.name, seen.holds)));
         properties
@@ -90,28 +106,30 @@ impl Cluster {
 
     /// I6: who leads by the tree's newest word holds all that was confirmed.
     fn leader_complete(&self, state: &State) -> bool {
+        self.newest_leader(state).is_none_or(|id| holds_all(state, id))
+    }
+
+    /// Who leads by the tree's newest word, and knows it.
+    fn newest_leader(&self, state: &State) -> Option<Id> {
         let node = &state.tree.node;
-        self.ids()
-            .filter(|id| node.leader == *id && self.leads(state, *id))
-            .filter(|id| state.broker(*id).applied.leader_epoch == node.leader_epoch)
-            .filter(|id| state.broker(*id).topic == node.topic)
-            .all(|id| holds_all(state, id))
+        self.ids().find(|id| {
+            let broker = state.broker(*id);
+            node.leader == *id
+                && self.leads(state, *id)
+                && broker.topic == node.topic
+                && broker.applied.leader_epoch == node.leader_epoch
+        })
     }
 
     /// I7: the newest leader counts everybody that the tree would elect.
     fn quorum_superset(&self, state: &State) -> bool {
         let node = &state.tree.node;
-        self.ids()
-            .filter(|id| node.leader == *id && self.leads(state, *id))
-            .map(|id| state.broker(id))
-            .filter(|leader| leader.topic == node.topic)
-            .filter(|leader| leader.applied.leader_epoch == node.leader_epoch)
-            .all(|leader| {
-                let counted = self.maximal_isr(leader);
-                let enough = leader.applied.isr.len() >= node.min_isr;
-                node.isr.minus(counted).is_empty()
-                    && (!enough || node.elr.minus(counted).is_empty())
-            })
+        self.newest_leader(state).is_none_or(|leader| {
+            let leader = state.broker(leader);
+            let counted = self.maximal_isr(leader);
+            let enough = leader.applied.isr.len() >= node.min_isr;
+            node.isr.minus(counted).is_empty() && (!enough || node.elr.minus(counted).is_empty())
+        })
     }
 
     /// I9: below a broker's high watermark lies what was confirmed.
@@ -182,10 +200,9 @@ pub enum Invariants {
     All,
     /// Only what a client can notice: a counter-example is a loss, not merely the way to one.
     Promises,
+    /// Only R5(c): a counter-example loses what a leader without a session had confirmed.
+    WithoutSession,
 }
-
-/// How the names of those begin.
-const PROMISES: [&str; 3] = ["I6 ", "I9 ", "I10 "];
 
 /// Something that a scenario has to reach, or its bounds are too small to mean anything.
 #[derive(Clone, Copy, Debug)]

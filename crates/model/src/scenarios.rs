@@ -5,7 +5,7 @@
 
 use crate::limits::Limits;
 use crate::properties::Seen;
-use crate::state::{BROKERS, Flush, NOBODY};
+use crate::state::{BROKERS, Flush, NOBODY, WhileLost};
 
 /// A focused configuration.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +66,8 @@ const SECOND_LEADER: Seen = Seen {
 };
 
 const CONFIRMED_WHILE_LOST: Seen = Seen {
-    name: "a leader without a session confirms a record",
-    holds: |_, state| state.observer.confirmed_while_lost,
+    name: "a leader without a session confirms a record after another was elected",
+    holds: |_, state| state.observer.while_lost == WhileLost::ConfirmedReplaced,
 };
 
 const STALE_LEADER: Seen = Seen {
@@ -147,13 +147,19 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "elections",
         about: "elections and ISR changes while readers lag",
         small: Limits { epochs: 3, versions: 4, lag: 1, ..CALM },
-        large: Limits { records: 2, epochs: 3, versions: 5, lag: 2, ..CALM },
+        large: Limits { records: 1, epochs: 4, versions: 5, lag: 1, ..CALM },
     },
     Scenario {
         name: "divergence",
         about: "two records, so that logs can part",
         small: Limits { records: 2, versions: 4, ..CALM },
-        large: Limits { records: 3, epochs: 4, versions: 5, lag: 1, ..CALM },
+        large: Limits { records: 2, epochs: 3, versions: 5, ..CALM },
+    },
+    Scenario {
+        name: "fencing",
+        about: "logs part, readers lag, and the same broker leads twice",
+        small: Limits { records: 2, epochs: 3, versions: 4, lag: 1, ..CALM },
+        large: Limits { records: 2, epochs: 4, versions: 5, lag: 1, ..CALM },
     },
     Scenario {
         name: "sessions",
@@ -169,8 +175,7 @@ pub const SCENARIOS: &[Scenario] = &[
             records: 2,
             epochs: 3,
             versions: 4,
-            session_losses: 2,
-            lag: 1,
+            session_losses: 1,
             seen: &[CONFIRMED_WHILE_LOST, STALE_LEADER, SECOND_LEADER],
             ..CALM
         },
@@ -179,7 +184,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "fenced",
         about: "R5: policy fence",
         small: Limits { session_losses: 1, fence: true, ..CALM },
-        large: Limits { records: 2, session_losses: 2, fence: true, lag: 1, ..CALM },
+        large: Limits { records: 2, session_losses: 2, fence: true, ..CALM },
     },
     Scenario {
         name: "restarts",
@@ -187,11 +192,11 @@ pub const SCENARIOS: &[Scenario] = &[
         small: Limits { epochs: 3, lag: 1, kills: 1, restarts: true, no_shrinks: true, ..CALM },
         large: Limits {
             epochs: 3,
-            versions: 4,
             lag: 1,
             kills: 1,
             restarts: true,
             session_losses: 1,
+            seen: &[SECOND_LEADER, CONFIRMED_WHILE_LOST, STALE_LEADER],
             ..CALM
         },
     },
@@ -213,7 +218,6 @@ pub const SCENARIOS: &[Scenario] = &[
             records: 2,
             epochs: 3,
             prompt_syncs: false,
-            lag: 1,
             blackouts: 1,
             restarts: true,
             seen: &[LED_AGAIN],
@@ -240,11 +244,11 @@ pub const SCENARIOS: &[Scenario] = &[
             min_isr: 2,
             flush: Flush::Os,
             epochs: 3,
-            versions: 5,
+            versions: 4,
             prompt_syncs: false,
             power_losses: 1,
             restarts: true,
-            seen: &[UNSOUND, ELECTED_FROM_ELR],
+            seen: &[],
             ..CALM
         },
     },
@@ -266,7 +270,7 @@ pub const SCENARIOS: &[Scenario] = &[
         large: Limits {
             min_isr: 2,
             epochs: 3,
-            versions: 5,
+            versions: 4,
             kills: 1,
             wipes: 1,
             restarts: true,
@@ -295,8 +299,7 @@ pub const SCENARIOS: &[Scenario] = &[
             brokers: 2,
             min_isr: 2,
             flush: Flush::Os,
-            epochs: 3,
-            versions: 5,
+            versions: 4,
             prompt_syncs: false,
             kills: 2,
             power_losses: 1,
@@ -347,11 +350,10 @@ pub const SCENARIOS: &[Scenario] = &[
             min_isr: 2,
             epochs: 3,
             versions: 5,
-            lag: 1,
             kills: 1,
             restarts: true,
-            session_losses: 1,
-            seen: &[ELECTED_FROM_ELR],
+            no_shrinks: false,
+            seen: &[],
             ..CALM
         },
     },
@@ -370,12 +372,10 @@ pub const SCENARIOS: &[Scenario] = &[
         },
         large: Limits {
             min_isr: 2,
-            epochs: 3,
-            versions: 6,
+            versions: 5,
             kills: 1,
-            lag: 1,
             min_isr_changes: true,
-            seen: &[LOWERED, ELECTED_FROM_ELR],
+            seen: &[LOWERED],
             ..CALM
         },
     },
@@ -398,13 +398,12 @@ pub const SCENARIOS: &[Scenario] = &[
             brokers: 2,
             min_isr: 2,
             flush: Flush::Os,
-            records: 2,
             epochs: 5,
-            versions: 7,
+            versions: 6,
             prompt_syncs: false,
-            lag: 1,
             power_losses: 1,
             restarts: true,
+            lag: 1,
             flush_changes: true,
             seen: &[CLASS_ACKED, CLASS_OS_AGAIN],
             ..CALM
@@ -427,11 +426,9 @@ pub const SCENARIOS: &[Scenario] = &[
             brokers: 2,
             records: 2,
             epochs: 4,
-            versions: 6,
+            versions: 5,
             lag: 1,
-            session_losses: 2,
-            kills: 1,
-            restarts: true,
+            session_losses: 1,
             unclean: true,
             seen: &[UNCLEANLY_LED],
             ..CALM
@@ -443,10 +440,9 @@ pub const SCENARIOS: &[Scenario] = &[
         small: Limits { versions: 4, unanswered: 1, lag: 1, seen: &[UNANSWERED], ..CALM },
         large: Limits {
             epochs: 3,
-            versions: 5,
-            unanswered: 2,
+            versions: 4,
+            unanswered: 1,
             session_losses: 1,
-            lag: 1,
             seen: &[UNANSWERED],
             ..CALM
         },
@@ -490,7 +486,6 @@ pub const SCENARIOS: &[Scenario] = &[
             flush: Flush::Os,
             min_isr: 2,
             epochs: 3,
-            versions: 4,
             power_losses: 1,
             restarts: true,
             controller_changes: true,
@@ -503,11 +498,10 @@ pub const SCENARIOS: &[Scenario] = &[
         small: Limits { records: 2, versions: 2, recreations: 1, seen: &[RECREATED], ..CALM },
         large: Limits {
             records: 2,
-            versions: 3,
+            versions: 2,
             recreations: 1,
             kills: 1,
             restarts: true,
-            lag: 1,
             seen: &[RECREATED],
             ..CALM
         },
@@ -528,9 +522,9 @@ pub const SCENARIOS: &[Scenario] = &[
         },
         large: Limits {
             brokers: 2,
-            records: 3,
+            records: 2,
             epochs: 4,
-            versions: 5,
+            versions: 4,
             prompt_syncs: false,
             split_syncs: true,
             lag: 1,
@@ -544,11 +538,13 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "R14, R17: fetches and answers that arrive late, under lost sessions",
         small: Limits { delayed_fetches: true, ..CALM },
         large: Limits {
-            records: 2,
             epochs: 3,
-            versions: 4,
             delayed_fetches: true,
+            kills: 1,
+            restarts: true,
             session_losses: 1,
+            no_shrinks: true,
+            seen: &[SECOND_LEADER, CONFIRMED_WHILE_LOST],
             ..CALM
         },
     },

@@ -367,6 +367,17 @@ pub(crate) enum Breach {
     LostAcked,
 }
 
+/// What R5(c) lets happen.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub(crate) enum WhileLost {
+    #[default]
+    Nothing,
+    /// A leader without a session confirmed a record.
+    Confirmed,
+    /// It did so after another leader had been elected.
+    ConfirmedReplaced,
+}
+
 /// How much of each bounded thing has been used up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Spent {
@@ -388,8 +399,9 @@ pub(crate) struct Observer {
     /// Who appended in each leader epoch: broker and incarnation, each 1 up.
     pub(crate) appenders: [(u8, u8); EPOCHS],
     breaches: u16,
-    /// A leader without a session confirmed something.
-    pub(crate) confirmed_while_lost: bool,
+    /// What a leader without a session confirmed: how far that went, and which offsets, a bit each.
+    pub(crate) while_lost: WhileLost,
+    pub(crate) confirmed_while_lost: u8,
     pub(crate) spent: Spent,
 }
 
@@ -400,6 +412,14 @@ impl Observer {
 
     pub(crate) fn saw(&self, breach: Breach) -> bool {
         self.breaches & (1 << breach as u8) != 0
+    }
+
+    /// Offsets and records that a leader without a session confirmed.
+    pub(crate) fn confirmed_while_lost(&self) -> impl Iterator<Item = (u8, Record)> {
+        let records = self.committed.iter().enumerate();
+        records
+            .filter(|(offset, _)| self.confirmed_while_lost & (1 << offset) != 0)
+            .map(|(offset, record)| (offset as u8, *record))
     }
 
     pub(crate) fn committed_len(&self) -> u8 {

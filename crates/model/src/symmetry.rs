@@ -143,6 +143,10 @@ impl Hasher for Fnv {
     }
 
     fn write_usize(&mut self, _: usize) {}
+
+    fn write_isize(&mut self, tag: isize) {
+        self.mix(tag as u64);
+    }
 }
 
 /// Collects what is hashed, so that the checker's hasher takes it in one piece.
@@ -182,5 +186,52 @@ impl Hasher for Packed {
 
     fn write_isize(&mut self, tag: isize) {
         self.write_u8(tag as u8);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    use stateright::Model;
+
+    use super::{ORDERS, renamed};
+    use crate::{Cluster, Invariants, Rules, SCENARIOS, State};
+
+    /// States of each scenario that are looked at.
+    const STATES: usize = 2_000;
+
+    fn hash(state: &State) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        state.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn futures(cluster: &Cluster, state: &State) -> BTreeSet<u64> {
+        cluster.next_states(state).iter().map(hash).collect()
+    }
+
+    #[test]
+    fn a_renamed_state_is_the_same_state_with_the_same_future() {
+        for scenario in SCENARIOS.iter().filter(|scenario| scenario.small.brokers == 3) {
+            let limits = scenario.small;
+            let cluster = Cluster { rules: Rules::ALL, limits, invariants: Invariants::All };
+            let mut seen = BTreeSet::new();
+            let mut states = cluster.init_states();
+            let mut next = 0;
+            while let Some(state) = states.get(next).copied().filter(|_| next < STATES) {
+                next += 1;
+                let future = futures(&cluster, &state);
+                for order in &ORDERS {
+                    let other = renamed(&state, order);
+                    assert_eq!(hash(&other), hash(&state), "{}: {state:?}", scenario.name);
+                    assert_eq!(futures(&cluster, &other), future, "{}: {state:?}", scenario.name);
+                }
+                let unseen = |state: &State| seen.insert(hash(state));
+                states.extend(cluster.next_states(&state).into_iter().filter(unseen));
+            }
+            assert_eq!(next, STATES, "{} is too small", scenario.name);
+        }
     }
 }

@@ -14,7 +14,8 @@ macro_rules! holds {
 holds! {
     while_leaders_change: "elections", 91_431;
     while_logs_part: "divergence", 96_819;
-    while_leaders_go_on_without_a_session: "sessions", 144_884;
+    while_fenced_leaders_come_back: "fencing", 533_339;
+    while_leaders_go_on_without_a_session: "sessions", 149_650;
     while_leaders_stop_without_a_session: "fenced", 128_555;
     while_processes_are_killed: "restarts", 58_850;
     while_all_brokers_lose_power: "blackout", 44_643;
@@ -25,7 +26,7 @@ holds! {
     while_too_few_are_in_sync: "elr", 236_334;
     while_min_isr_changes: "min-isr", 36_800;
     while_the_flush_class_changes: "flush", 306_461;
-    while_elections_are_unclean: "unclean", 138_675;
+    while_elections_are_unclean: "unclean", 168_463;
     while_answers_are_lost: "unanswered", 76_587;
     while_a_leader_in_doubt_writes_again: "answers", 130_280;
     while_controllers_change: "controllers", 146_044;

@@ -34,7 +34,7 @@ matters! {
     an_election_checks_registrations: R12Checked, "controllers", breaks "I8", 4;
     an_incarnation_leads_its_own_epochs: R12OwnIncarnation, "blackout", loses "I9", 12;
     only_newer_states_are_applied: R13, "elections", loses "I6", 11;
-    fetches_carry_the_leader_epoch: R14, "elections", breaks "I4", 11;
+    fetches_carry_the_leader_epoch: R14, "fencing", loses "I9", 12;
     an_epoch_start_is_recorded: R15, "elections", breaks "followers", 13;
     followers_truncate_first: R16Handshake, "divergence", loses "I9", 8;
     an_unclean_election_lets_followers_follow: R16Unclean, "unclean", breaks "followers", 10;
@@ -59,13 +59,20 @@ matters! {
     another_topic_id_is_another_log: R26, "recreated", loses "I9", 8;
 }
 
-/// Kin of the above where a session is lost, which R5(c) says is no danger.
+/// R5(c): what a leader confirmed while it had no session is lost without these.
 mod without_a_session {
-    use super::{Rule, loses};
+    use super::{Invariants, Rule, finds};
 
     #[test]
     fn the_maximal_isr_counts() {
-        loses(Rule::R19Maximal, "sessions", "I6", 6);
+        let invariants = Invariants::WithoutSession;
+        finds(Rule::R19Maximal, "sessions", invariants, "R5(c)", 7);
+    }
+
+    #[test]
+    fn candidates_are_in_isr_or_elr() {
+        let invariants = Invariants::WithoutSession;
+        finds(Rule::R12Candidates, "sessions", invariants, "R5(c)", 8);
     }
 }
 

@@ -73,10 +73,12 @@ impl Cluster {
         // What the survivor lacks is given up.
         let log = state.broker(elected).log;
         let mut given_up = false;
-        for (offset, known) in state.observer.committed.iter_mut().enumerate() {
+        let observer = &mut state.observer;
+        for (offset, known) in observer.committed.iter_mut().enumerate() {
             given_up |= log.get(offset as u8) != Some(*known);
             if given_up {
                 *known = Record::default();
+                observer.confirmed_while_lost &= !(1 << offset);
             }
         }
         Some(state)
@@ -226,6 +228,7 @@ impl Cluster {
         state.tree = Tree { node, past: Default::default(), ..state.tree };
         state.observer.committed = Default::default();
         state.observer.appenders = Default::default();
+        state.observer.confirmed_while_lost = 0;
         Some(state)
     }
 

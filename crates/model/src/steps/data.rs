@@ -4,6 +4,7 @@ use crate::Cluster;
 use crate::rule::Rule;
 use crate::state::{
     Breach, Broker, Flush, Id, Mail, Members, NOBODY, Progress, Record, Session, State, Sync,
+    WhileLost,
 };
 
 /// What a follower asks for.
@@ -383,6 +384,11 @@ fn commit(state: &mut State, leader: &Broker, lost: bool) {
     if leader.topic != node.topic || leader.applied.leader_epoch < node.unclean_epoch {
         return;
     }
+    let while_lost = match lost {
+        false => WhileLost::Nothing,
+        true if leader.applied.leader_epoch < node.leader_epoch => WhileLost::ConfirmedReplaced,
+        true => WhileLost::Confirmed,
+    };
     for (offset, record) in leader.log.records().iter().enumerate() {
         if offset >= leader.high_watermark as usize {
             return;
@@ -390,7 +396,8 @@ fn commit(state: &mut State, leader: &Broker, lost: bool) {
         let known = &mut state.observer.committed[offset];
         if known.value == 0 {
             *known = *record;
-            state.observer.confirmed_while_lost |= lost;
+            state.observer.while_lost = state.observer.while_lost.max(while_lost);
+            state.observer.confirmed_while_lost |= u8::from(lost) << offset;
         } else if *known != *record {
             state.observer.note(Breach::Rewritten);
         }
