@@ -1,6 +1,6 @@
 //! How far a scenario goes.
 
-use crate::properties::Seen;
+use crate::seen::Seen;
 use crate::state::Flush;
 
 /// Bounds, and which kinds of steps a scenario has. All that is 0 or false does not happen.
@@ -41,6 +41,8 @@ pub struct Limits {
     pub session_losses: u8,
     /// Stopped processes start again.
     pub restarts: bool,
+    /// The high watermark survives its process, as its checkpoint may; otherwise it begins with 0.
+    pub checkpointed: bool,
     /// A registration may land after its process has died.
     pub split_registration: bool,
     /// Processes that are killed.

@@ -203,12 +203,3 @@ pub enum Invariants {
     /// Only R5(c): a counter-example loses what a leader without a session had confirmed.
     WithoutSession,
 }
-
-/// Something that a scenario has to reach, or its bounds are too small to mean anything.
-#[derive(Clone, Copy, Debug)]
-pub struct Seen {
-    /// What it is.
-    pub name: &'static str,
-    /// Whether a state has it.
-    pub holds: fn(&Cluster, &State) -> bool,
-}

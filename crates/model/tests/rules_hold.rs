@@ -23,7 +23,7 @@ holds! {
     while_a_disk_is_wiped: "wiped", 43_337;
     while_registrations_are_cut_short: "registration", 476_472;
     while_registrations_arrive_late: "attempts", 17_280;
-    while_too_few_are_in_sync: "elr", 236_334;
+    while_too_few_are_in_sync: "elr", 73_114;
     while_min_isr_changes: "min-isr", 36_800;
     while_the_flush_class_changes: "flush", 306_461;
     while_elections_are_unclean: "unclean", 168_463;

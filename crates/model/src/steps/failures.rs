@@ -70,6 +70,7 @@ impl Cluster {
         let broker = state.broker_mut(id);
         broker.log = Log::default();
         broker.files = Files::default();
+        broker.high_watermark = 0;
         Some(state)
     }
 
@@ -78,6 +79,7 @@ impl Cluster {
         let broker = state.broker_mut(id);
         let durable = broker.log.durable;
         broker.log.truncate(durable);
+        broker.high_watermark = broker.high_watermark.min(durable);
         for pair in [&mut broker.files.registered, &mut broker.files.attempted] {
             pair.same_boot = false;
         }
@@ -89,6 +91,9 @@ impl Cluster {
         let change = broker.change.filter(|change| change.queued);
         let mut ended = as_started(broker);
         ended.change = change;
+        if self.limits.checkpointed {
+            ended.high_watermark = broker.high_watermark;
+        }
         ended.log.synced = ended.log.durable;
         // A dead connection delivers no answer.
         for mail in &mut ended.mail {
