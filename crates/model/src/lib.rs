@@ -33,7 +33,8 @@
 //! - Time: a lease (R4) may run out at any time, a session expire whenever its owner is silent.
 //! - More than one log directory, I/O errors, full disks (R23); how truncation and recovery work on
 //!   a disk (R16's second half): the storage tests have those. A power loss keeps exactly what was
-//!   synced. Restarts begin with a high watermark of 0, as if its checkpoint were lost.
+//!   synced. The high watermark's checkpoint is lost in a
+//!   restart, or kept whole, as the scenario says.
 //! - Retention and log start offsets (R5(d)), transactions and groups (R24, R25), the steps of a
 //!   deletion (R28), more than one partition.
 //! - R9 and R11: every decision here is checked by its own multi. R10: the controller is nobody in

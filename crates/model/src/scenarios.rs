@@ -474,7 +474,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "delayed",
-        about: "R14, R17: fetches and answers that arrive late, under lost sessions",
+        about: "R14, R17: fetches and answers that arrive late",
         small: Limits { delayed_fetches: true, ..CALM },
         large: Limits { delayed_fetches: true, kills: 1, restarts: true, no_shrinks: true, ..CALM },
     },
