@@ -15,7 +15,7 @@ use klamm_cluster::controller::{
 };
 use klamm_cluster::image::{ImageError, ImageWatch};
 use klamm_cluster::nodes::broker::{Endpoint, EpochNode, RegistrationNode};
-use klamm_cluster::registration::{self, RegistrationError, last_registration, open_cluster};
+use klamm_cluster::registration::{self, RegistrationError, open_cluster, settled_registration};
 use klamm_cluster::restart::{self, FoundDir, Pair, RestartRefusal};
 use klamm_cluster::tree::embedded::{EmbeddedHome, StoreError};
 use klamm_cluster::tree::zookeeper::{Credentials, ZooKeeperConfig, ZooKeeperHome};
@@ -353,7 +353,7 @@ impl Entry<'_> {
         cluster_id: &str,
         listeners: &[ListenerInfo],
     ) -> Result<(EpochNode, RegistrationNode, DirRegistration), MembershipError> {
-        let last = last_registration(tree, self.broker_id).await?;
+        let last = settled_registration(tree, self.broker_id, &self.attempted()).await?;
         let in_tree = last.as_ref().map(|last| Pair::from(&last.value));
         let boot_id = self.log_dirs[0].boot_id();
         let found: Vec<_> = self.log_dirs.iter().map(|dir| found(dir)).collect();
@@ -381,6 +381,14 @@ impl Entry<'_> {
         self.note_success(&own).await?;
         self.in_every_dir(|dir| dir.remove_clean_marker()).await?;
         Ok((epoch, node, own))
+    }
+
+    /// Epochs that earlier processes on these directories tried to register in.
+    fn attempted(&self) -> Vec<i64> {
+        let registrations =
+            self.log_dirs.iter().filter_map(|dir| dir.found().registration.as_ref());
+        let attempts = registrations.filter_map(|registration| registration.attempted.as_ref());
+        attempts.map(|attempted| attempted.pair.broker_epoch).collect()
     }
 
     /// Names the new directories; answers the ids of all.

@@ -114,6 +114,34 @@ pub async fn last_registration(
     Ok(Some(Versioned { value: decode(&path, &node.data)?, version: node.stat.version }))
 }
 
+/// The broker's last registration, when none of epoch `attempted` can follow it any more: a process
+/// that was killed between sending one and hearing of it may have left it on its way, and its pair
+/// must not be forgotten while it may still come (R2). An unchanged write takes its version from it.
+///
+/// # Errors
+/// When the node cannot be read or written.
+pub async fn settled_registration(
+    tree: &dyn Tree,
+    id: i32,
+    attempted: &[i64],
+) -> Result<Option<Versioned<EpochNode>>, RegistrationError> {
+    for _ in 0..TRIES_MAX {
+        // Without any registration the broker has confirmed nothing that could be forgotten.
+        let Some(last) = last_registration(tree, id).await? else { return Ok(None) };
+        if !attempted.contains(&(last.epoch + 1)) {
+            return Ok(Some(last));
+        }
+        let unchanged = encode(&last.value);
+        let set = Op::set(NodeKey::BrokerEpoch(id).path(), unchanged, last.version);
+        match tree.multi(vec![set]).await {
+            Ok(_) => return Ok(Some(Versioned { version: last.version + 1, ..last })),
+            Err(failed) if failed.error.is_unclear() || failed.error.is_conflict() => {}
+            Err(failed) => return Err(failed.into()),
+        }
+    }
+    Err(TreeError::ConnectionLoss.into())
+}
+
 /// One registration to be made.
 #[derive(Clone, Debug)]
 pub struct Registration {

@@ -10,6 +10,7 @@ use super::{Fault, Subject, caught_up, data, make, reach};
 use crate::nodes::broker::{Endpoint, EpochNode, RegistrationNode};
 use crate::registration::{
     Registration, RegistrationError, last_registration, open_cluster, register,
+    settled_registration,
 };
 use crate::restart::{Restart, next_epoch, next_epoch_of_running};
 use crate::tree::CreateMode::{Ephemeral, Persistent};
@@ -153,6 +154,29 @@ pub(super) async fn a_registration_whose_reply_was_lost_stands_once(subject: Arc
     assert_eq!(epoch.value, first.epoch);
     let holder = tree.get("/brokers/ids/1").await.unwrap();
     assert_eq!(holder.stat.owner, Some(tree.session()));
+}
+
+pub(super) async fn a_registration_on_its_way_does_not_follow_a_settled_one(
+    subject: Arc<dyn Subject>,
+) {
+    // R2: it was sent by a process that is gone, and comes when the next one has looked.
+    let tree = subject.connect().await;
+    open_cluster(&*tree, "x").await.unwrap();
+    let first = newcomer(&*tree, 1).await;
+    register(&*tree, &first).await.unwrap();
+    let on_its_way = newcomer(&*tree, 1).await;
+    let quiet = settled_registration(&*tree, 1, &[1]).await.unwrap().unwrap();
+    assert_eq!(Some(quiet.version), on_its_way.expected, "nothing was on its way");
+    let settled = settled_registration(&*tree, 1, &[1, 2]).await.unwrap().unwrap();
+    assert_eq!(settled.value, first.epoch);
+    let refused = register(&*tree, &on_its_way).await.unwrap_err();
+    assert!(matches!(refused, RegistrationError::Overtaken { id: 1 }), "{refused}");
+    let next = next_epoch(Some(&settled.value), Uuid::from_u128(2), Restart::Intact);
+    let last = last_registration(&*tree, 1).await.unwrap().unwrap();
+    assert_eq!((last.value, last.version), (settled.value, settled.version));
+    let mut next = registration(next, Some(settled.version));
+    next.earlier_incarnations = vec![first.epoch.incarnation];
+    register(&*tree, &next).await.unwrap();
 }
 
 pub(super) async fn a_set_up_whose_reply_was_lost_stands_once(subject: Arc<dyn Subject>) {

@@ -181,6 +181,7 @@ cases! {
         one_broker_id_belongs_to_one_session,
         an_earlier_process_of_the_same_broker_is_replaced,
         a_broker_registers_again_in_a_new_session,
+        a_registration_on_its_way_does_not_follow_a_settled_one,
         a_registration_whose_reply_was_lost_stands_once needs LoseNextReply,
         a_set_up_whose_reply_was_lost_stands_once needs LoseNextReply;
     faults:
