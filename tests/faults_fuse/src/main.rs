@@ -118,7 +118,7 @@ async fn power_losses(broker: &Path, flush: &str, rounds: usize) -> Outcome<Seen
         let killed = produce_and_kill(&mut running, round).await;
         // Killed in any case, or the mount stays busy.
         running.kill()?;
-        session.umount_and_join()?;
+        mount::unmount(session)?;
         acknowledged.extend(killed?);
         disk.lock().unwrap_or_else(PoisonError::into_inner).lose_power();
 
@@ -126,7 +126,7 @@ async fn power_losses(broker: &Path, flush: &str, rounds: usize) -> Outcome<Seen
         let mut running = Running::start(broker, folder.path(), flush)?;
         let found = read_all(&running.address).await;
         running.kill()?;
-        session.umount_and_join()?;
+        mount::unmount(session)?;
         let found = found?;
         missing += acknowledged.iter().filter(|(at, value)| found.get(at) != Some(value)).count();
         println!("{flush} {round}: {} acknowledged, {missing} missing", acknowledged.len());

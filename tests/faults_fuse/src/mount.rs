@@ -25,6 +25,15 @@ pub(crate) fn mount(disk: &Arc<Mutex<Disk>>, at: &Path) -> io::Result<Background
     fuser::spawn_mount(Mounted(Arc::clone(disk)), at, &Config::default())
 }
 
+/// Unmounts and waits until nobody serves the file system any more.
+pub(crate) fn unmount(session: BackgroundSession) -> io::Result<()> {
+    match session.umount_and_join() {
+        // How the kernel ends a connection that has requests of the killed broker left.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
+        ended => ended,
+    }
+}
+
 struct Mounted(Arc<Mutex<Disk>>);
 
 impl Mounted {
