@@ -127,7 +127,11 @@ async fn run(options: &Options, flush: &'static str) -> bool {
         }
     }
     let said = broker.said();
-    judge(options, &history, kills_in_flight, &said)
+    let holds = judge(options, &history, kills_in_flight, &said);
+    if !holds {
+        println!("  what the broker left is in {}", dir.keep().display());
+    }
+    holds
 }
 
 async fn connect(address: &str) -> Cluster {
@@ -202,5 +206,10 @@ fn tell(history: &History, report: &Report, kills_in_flight: u32) {
     println!("  anomalies: {}", report.anomalies.len());
     for anomaly in report.anomalies.iter().take(SHOWN_MAX) {
         println!("    {anomaly:?}");
+    }
+    if !report.anomalies.is_empty() {
+        for (partition, read) in &history.final_reads {
+            println!("  {partition:?} was read from {} to {}", read.log_start, read.end);
+        }
     }
 }

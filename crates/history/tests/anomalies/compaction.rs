@@ -73,6 +73,14 @@ fn a_key_whose_last_value_was_deleted_with_its_segment_may_be_gone() {
 }
 
 #[test]
+fn what_retention_took_during_the_read_may_be_seen_in_part() {
+    // The read was at the first value when both were deleted, and went on behind them.
+    let read = |log_start| FinalRead { log_start, end: 3, ..compacted(&[(0, 10)]) };
+    two().last_with(read(2)).is_good();
+    two().last_with(read(1)).is_bad(&[wrong(1, 11, Some(10))]);
+}
+
+#[test]
 fn a_poll_may_leave_out_what_compaction_took_but_nothing_that_stayed() {
     let other = || two().send(send(vec![keyed("l", 12, at(2))])).moved(Some(0));
     other().polled(&[(1, 11), (2, 12)]).last_with(compacted(&[(1, 11), (2, 12)])).is_good();
