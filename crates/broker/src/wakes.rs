@@ -13,6 +13,8 @@ use futures_util::task::AtomicWaker;
 /// What is to be woken on one event loop.
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
+    /// One for each request that waits at most; those of a connection are bounded by
+    /// `max.inflight.requests.per.connection`.
     due: Mutex<Vec<Waker>>,
     bell: AtomicWaker,
     /// The bell has rung and was not heard yet.
