@@ -14,8 +14,9 @@ fn with_its_last_log_directory_the_broker_ends_and_says_why() {
     client.send(9, &Connection::produce_request("t", 0, -1, Some(&batch(b"lost"))));
     let ended = broker.ended();
     assert_eq!(ended.status.code(), Some(1), "{ended:#?}");
-    let last = ended.stderr.lines().last().expect("it says why");
-    assert!(last.starts_with("klamm: every log directory is offline: "), "{last}");
+    // Not the last line: other threads may still log what they met on the dead disk.
+    let why = "klamm: every log directory is offline: ";
+    assert!(ended.stderr.lines().any(|line| line.starts_with(why)), "{}", ended.stderr);
     assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
 }
 
