@@ -37,6 +37,7 @@ mod memory;
 mod offline_dirs;
 mod partition;
 mod partitions;
+mod peer;
 mod producer_ids;
 mod recompress;
 mod reentry;
