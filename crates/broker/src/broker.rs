@@ -28,6 +28,7 @@ use crate::memory::Memory;
 use crate::offline_dirs::OfflineDirs;
 use crate::partitions::{Identity, Partitions};
 use crate::producer_ids::ProducerIds;
+use crate::replication::{self, Fetchers, IsrChanges};
 use crate::request::ListenerInfo;
 use crate::server::{Bound, Server, ServerLimits};
 use crate::{
@@ -63,6 +64,10 @@ pub struct Broker {
     pub(crate) offline_dirs: OfflineDirs,
     /// Whether the broker may believe its session.
     pub(crate) fence: Fence,
+    /// The partitions whose in-sync replicas may have to change.
+    pub(crate) isr_changes: IsrChanges,
+    /// Follows the leaders of partitions that others lead.
+    pub(crate) fetchers: Fetchers,
     config: Arc<ArcSwap<BrokerConfig>>,
     stopping: AtomicBool,
 }
@@ -102,11 +107,30 @@ impl Broker {
             let own = update.image.broker_config(Some(self.id));
             self.config.store(Arc::new(self.config.load().with_dynamic(all, own)));
         }
-        for partition in self.partitions.apply(update) {
+        let gone = self.partitions.apply(update);
+        self.fetchers.follow(self, update, &gone);
+        self.look_at_isr(update);
+        for partition in gone {
             let delay_ms = self.config().log_segment_delete_delay_ms;
             let delay = Duration::from_millis(u64::try_from(delay_ms).unwrap_or(0));
             let (env, fence) = (self.env.clone(), self.fence.clone());
             background.spawn(deletion::run(env, fence, partition, delay));
+        }
+    }
+}
+
+impl Broker {
+    /// Has the in-sync replicas looked at that an update may be about.
+    fn look_at_isr(&self, update: &ImageUpdate) {
+        let changes = &update.changes;
+        if changes.everything || changes.brokers {
+            replication::led_with_others(self).for_each(|led| self.isr_changes.look_at(&led));
+            return;
+        }
+        let changed = changes.partitions.iter();
+        let changed = changed.filter_map(|(id, index)| self.partitions.leader_of_id(*id, *index).ok());
+        for partition in changed.filter(|partition| partition.is_led_with_others()) {
+            self.isr_changes.look_at(&partition);
         }
     }
 }
@@ -162,7 +186,16 @@ impl Broker {
             .collect();
         let syncing = env.threads.start_loops("klamm-sync", dirs.len())?;
         let limits = limits(&config);
-        let broker = build(env.clone(), config, &membership, dirs);
+        let fetching = match config.zookeeper_connect {
+            Some(_) => {
+                let count = usize::try_from(config.num_replica_fetchers).unwrap_or(1);
+                env.threads.start_loops("klamm-fetch", count)?
+            }
+            // There is nobody to follow.
+            None => vec![background.clone()],
+        };
+        let fetchers = Fetchers::new(fetching.clone());
+        let broker = build(env.clone(), config, &membership, dirs, fetchers);
         let mut updates = membership.images().subscribe();
         let first = updates.next().await;
         broker.apply(&first, &background);
@@ -179,6 +212,7 @@ impl Broker {
         let server = Server::start(Arc::clone(&broker), network.clone(), bound, limits);
         let mut loops = network;
         loops.extend(syncing);
+        loops.extend(fetching);
         loops.push(background);
         Ok(RunningBroker { broker, address, server, membership, tasks, _loops: loops })
     }
@@ -207,12 +241,16 @@ impl RunningBroker {
     pub async fn stop(self) {
         let RunningBroker { broker, server, membership, tasks, .. } = self;
         info!("stopping");
+        if broker.config().controlled_shutdown_enable {
+            membership.hand_over().await;
+        }
         broker.stopping.store(true, Ordering::Release);
         for partition in broker.partitions.all() {
             partition.wake_all();
         }
         server.stop(CONNECTIONS_STOP_MAX).await;
         membership.resign().await;
+        broker.fetchers.stop().await;
         for task in tasks {
             task.abort();
             // An aborted task ends with an error by intent.
@@ -261,6 +299,7 @@ fn build(
     config: BrokerConfig,
     membership: &Membership,
     dirs: Vec<Arc<DataDir>>,
+    fetchers: Fetchers,
 ) -> Arc<Broker> {
     let memory =
         Memory::new(usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX));
@@ -282,6 +321,8 @@ fn build(
         memory,
         offline_dirs,
         fence: membership.fence(),
+        isr_changes: IsrChanges::default(),
+        fetchers,
         config,
         stopping: AtomicBool::new(false),
     })
@@ -321,6 +362,7 @@ fn background_tasks(
         tasks.push(background.spawn(job));
     }
     tasks.push(background.spawn(offline_dirs::run(Arc::clone(broker))));
+    tasks.push(background.spawn(replication::change_isr(Arc::clone(broker))));
     tasks.push(background.spawn(retention::run(Arc::clone(broker))));
     tasks.push(background.spawn(cleaner::run(Arc::clone(broker))));
     tasks.push(background.spawn(run_upkeep(Arc::downgrade(broker))));

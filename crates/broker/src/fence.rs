@@ -22,6 +22,11 @@ impl Fence {
         self.registered.borrow().epoch
     }
 
+    /// The newest registration and the session that it is in.
+    pub(crate) fn registered(&self) -> Registered {
+        self.registered.borrow().clone()
+    }
+
     /// Whether others may have been told that this broker is gone: then it acknowledges nothing that
     /// is not committed, and deletes nothing. Asked when it matters, as a thread that was stopped
     /// for a while has been told nothing.

@@ -44,6 +44,9 @@ pub(crate) struct Wanted {
     pub bytes_max: i32,
     /// The leader epoch that the client knows, -1 for none.
     pub current_leader_epoch: i32,
+    /// Epoch of the last record that the client holds, -1 where it does not say: its log is compared
+    /// with this one there.
+    pub last_fetched_epoch: i32,
 }
 
 /// What a session is told of one partition's answer.

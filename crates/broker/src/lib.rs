@@ -41,6 +41,7 @@ mod peer;
 mod producer_ids;
 mod recompress;
 mod reentry;
+mod replication;
 mod request;
 mod retention;
 mod server;

@@ -41,6 +41,8 @@ use crate::request::ListenerInfo;
 const TREE_DIR: &str = "klamm.tree";
 /// How long a deleted topic stays in the tree, so that every broker sees its mark.
 const PURGE_DELAY: Duration = Duration::from_secs(60);
+/// Longest wait for others to take over what a stopping broker leads.
+const HAND_OVER_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for the first election.
 const ELECTION_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -72,17 +74,6 @@ pub enum MembershipError {
         path: String,
         /// What it said.
         error: std::io::Error,
-    },
-    /// There is somebody else.
-    #[error(
-        "broker {other} is registered in {connect}: this version does not replicate, \
-         an ensemble's chroot serves one broker"
-    )]
-    NotAlone {
-        /// Another broker.
-        other: i32,
-        /// The ensemble.
-        connect: String,
     },
     /// No thread could be started.
     #[error("{0}")]
@@ -130,14 +121,8 @@ impl Membership {
         for dir in &log_dirs {
             dir.check_owner(&cluster.cluster_id, broker_id)?;
         }
-        refuse_company(&*tree, config, broker_id).await?;
         let entry = Entry { env, config, broker_id, log_dirs: &log_dirs };
         let (epoch, node, own) = entry.register(&*tree, &cluster.cluster_id, &listeners).await?;
-        // Again, as two may have begun at the same time.
-        if let Err(refused) = refuse_company(&*tree, config, broker_id).await {
-            tree.close().await;
-            return Err(refused);
-        }
         let images = ImageWatch::start(Arc::clone(&tree), &control).await?;
         let settings = entry.controller_settings();
         let random = Arc::clone(&env.random);
@@ -219,13 +204,24 @@ impl Membership {
         &self.controller
     }
 
-    /// First step of an orderly end: this broker gets no leadership any more, decides nothing.
-    pub(crate) async fn resign(&self) {
+    /// First step of an orderly end: this broker gets no leadership any more, and others take over
+    /// what it leads. Waits until they have, no longer than [`HAND_OVER_MAX`].
+    pub(crate) async fn hand_over(&self) {
         let Registered { tree, epoch } = self.registered.borrow().clone();
         let told = registration::begin_shutdown(&*tree, self.broker_id, epoch).await;
         if let Err(error) = told {
             warn!("the tree is not told of the shutdown: {error}");
+            return;
         }
+        let id = self.broker_id;
+        let handed_over = self.images.wait_for(|image| nothing_to_hand_over(image, id));
+        if tokio::time::timeout(HAND_OVER_MAX, handed_over).await.is_err() {
+            warn!("not everything that this broker leads was taken over within {HAND_OVER_MAX:?}");
+        }
+    }
+
+    /// Next step: it decides nothing any more.
+    pub(crate) async fn resign(&self) {
         self.controller.resign().await;
     }
 
@@ -282,21 +278,6 @@ async fn open_home(
         readable_by_all: false,
     };
     Ok(Arc::new(ZooKeeperHome::new(env, ensemble, control)))
-}
-
-/// Brokers do not replicate yet: two in one tree would promise what nobody keeps.
-async fn refuse_company(
-    tree: &dyn Tree,
-    config: &BrokerConfig,
-    broker_id: i32,
-) -> Result<(), MembershipError> {
-    let Some(connect) = config.zookeeper_connect.clone() else { return Ok(()) };
-    let registered = tree.children("/brokers/ids").await?;
-    let others = registered.iter().filter_map(|name| name.parse().ok());
-    match others.into_iter().find(|other| *other != broker_id) {
-        Some(other) => Err(MembershipError::NotAlone { other, connect }),
-        None => Ok(()),
-    }
 }
 
 async fn open_log_dirs(
@@ -543,6 +524,23 @@ async fn await_leaders(
         images.wait_for(|image| no_stale_leader(image, broker_id, broker_epoch)).await;
     }
     Ok(())
+}
+
+/// Whether the broker leads nothing that another broker could lead.
+fn nothing_to_hand_over(image: &Image, broker_id: i32) -> bool {
+    let stays = |id: i32| {
+        id != broker_id
+            && image.broker(id).is_some()
+            && image.broker_epoch(id).is_some_and(|epoch| !epoch.shutting_down)
+    };
+    image.topics().flat_map(|topic| topic.partitions()).all(|partition| {
+        let successor = |member: &klamm_cluster::Member| {
+            stays(member.id)
+                && partition.replicas().contains(&member.id)
+                && !partition.lost_its_disk(image, member.id)
+        };
+        partition.leader != Some(broker_id) || !partition.isr.iter().any(successor)
+    })
 }
 
 /// Whether no partition is led by an earlier incarnation of this broker (R12).

@@ -1,4 +1,4 @@
-//! One partition that this broker leads or could lead: the log under its lock, who leads, how far
+//! One partition of which this broker is a replica: the log under its lock, who leads, how far
 //! records are committed, and who waits for that.
 //!
 //! ```text
@@ -7,11 +7,14 @@
 //! The last stable offset is the high watermark, unless a transaction below it is open, or its marker
 //! is not below it. Transactions are not offered, but a log that was taken over may hold some.
 
+mod following;
+mod leading;
 mod opening;
 mod syncing;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use klamm_cluster::FlushClass;
 use klamm_env::Env;
@@ -23,8 +26,11 @@ use uuid::Uuid;
 
 use crate::acks::Ack;
 use crate::data_dir::DataDir;
+use crate::replication::Progress;
 use crate::topic_name;
 use crate::waiters::{Signal, Waiters, fire_all};
+pub(crate) use following::{FetchPosition, Fetched, FollowError, Following};
+pub(crate) use leading::{IsrOrder, Replication};
 pub(crate) use syncing::FlushPolicy;
 use syncing::{Due, Unsynced};
 
@@ -39,6 +45,26 @@ pub(crate) struct Leadership {
     pub min_isr: usize,
     /// Committed in-sync replicas.
     pub isr: usize,
+}
+
+/// What a broker is to a partition, as the tree has it.
+#[derive(Clone, Debug)]
+pub(crate) enum Role {
+    /// It leads, alone or with followers.
+    Leads(Leadership, Option<Replication>),
+    /// It follows another broker.
+    Follows(Following),
+    /// Nobody leads, or this broker must not take part.
+    Idle,
+}
+
+impl Role {
+    fn leader_epoch(&self) -> Option<i32> {
+        match self {
+            Role::Leads(leadership, _) => Some(leadership.epoch),
+            Role::Follows(_) | Role::Idle => None,
+        }
+    }
 }
 
 /// A batch that is in the log.
@@ -95,12 +121,34 @@ pub(crate) struct Offsets {
 
 struct State {
     leadership: Option<Leadership>,
+    /// With `leadership`, where others hold the partition too.
+    replication: Option<Replicated>,
+    /// Never with `leadership`.
+    following: Option<Following>,
+    /// Of the newest state that was applied.
+    partition_epoch: i32,
     log: Option<Log>,
     config: LogConfig,
     /// For logs of class os.
     unsynced: Unsynced,
     /// The topic is gone; nothing is opened any more.
     deleted: bool,
+}
+
+/// A partition with followers, from its leader's side.
+struct Replicated {
+    progress: Progress,
+    replicas: Vec<i32>,
+    lag_max: Duration,
+}
+
+impl State {
+    /// It is nothing to this partition any more.
+    fn retire(&mut self) {
+        self.leadership = None;
+        self.replication = None;
+        self.following = None;
+    }
 }
 
 /// A partition of this broker.
@@ -125,6 +173,8 @@ pub(crate) struct Partition {
     /// It is damaged or goes away.
     never_clean: AtomicBool,
     waiters: Waiters,
+    /// Followers that wait for records, by the log end that they wait for.
+    end_waiters: Waiters,
 }
 
 impl Partition {
@@ -137,7 +187,16 @@ impl Partition {
         config: LogConfig,
     ) -> Partition {
         let unsynced = Unsynced::new();
-        let state = State { leadership: None, log: None, config, unsynced, deleted: false };
+        let state = State {
+            leadership: None,
+            replication: None,
+            following: None,
+            partition_epoch: -1,
+            log: None,
+            config,
+            unsynced,
+            deleted: false,
+        };
         Partition {
             id,
             topic_id,
@@ -153,6 +212,7 @@ impl Partition {
             cleaning: AtomicBool::new(false),
             never_clean: AtomicBool::new(false),
             waiters: Waiters::default(),
+            end_waiters: Waiters::default(),
         }
     }
 
@@ -174,6 +234,11 @@ impl Partition {
     /// Who waits for the high watermark.
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.waiters
+    }
+
+    /// Who waits for the log's end.
+    pub(crate) fn end_waiters(&self) -> &Waiters {
+        &self.end_waiters
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -281,13 +346,17 @@ impl Partition {
             }
         };
         let synced = leadership.flush.counts_synced();
-        let woken = if synced { Vec::new() } else { self.advance(log, log.log_end_offset()) };
         let checkpoint_due = !synced && log.needs_checkpoint();
+        let log_end = log.log_end_offset();
         let due = match appended.duplicate {
             true => Due::Nothing,
             false if synced => Due::Now,
             false => state.unsynced.add(appended.last_offset - appended.first_offset + 1),
         };
+        let mut woken = if synced { Vec::new() } else { self.commit(&mut state) };
+        if state.replication.is_some() {
+            woken.extend(self.end_waiters.passed(log_end));
+        }
         drop(state);
         fire_all(&woken);
         self.sync_when(due);
@@ -301,6 +370,24 @@ impl Partition {
             log_start_offset: appended.log_start_offset,
             leader_epoch,
         })
+    }
+
+    /// Moves the high watermark of a partition that this broker leads to where everything is
+    /// committed by now; answers whom to wake.
+    fn commit(&self, state: &mut State) -> Vec<Arc<Signal>> {
+        let (Some(leadership), Some(log)) = (state.leadership, &mut state.log) else {
+            return Vec::new();
+        };
+        let synced = leadership.flush.counts_synced();
+        let own_end = if synced { log.synced_end_offset() } else { log.log_end_offset() };
+        let committed = match &state.replication {
+            None => own_end,
+            Some(replicated) => {
+                let lag = self.lag_limit(replicated);
+                replicated.progress.high_watermark(self.high_watermark(), own_end, lag)
+            }
+        };
+        self.advance(log, committed)
     }
 
     /// Moves the high watermark up, and with it the last stable offset; answers whom to wake. Under
@@ -350,17 +437,32 @@ impl Partition {
         }
     }
 
-    /// Takes over what the tree says of leader and settings (R13: the caller saw a newer state).
-    /// A change of epoch ends every wait of the old one.
-    pub(crate) fn apply(&self, leadership: Option<Leadership>, config: &LogConfig) {
+    /// Takes over what the tree says of leader and settings in a state with that partition epoch;
+    /// nothing of an older state than the one before (R13).
+    pub(crate) fn apply_state(&self, partition_epoch: i32, role: Role, config: &LogConfig) {
         let mut state = self.lock();
-        let epoch = |leadership: Option<Leadership>| leadership.map(|l| l.epoch);
-        let other_epoch = epoch(state.leadership) != epoch(leadership);
-        state.leadership = leadership;
+        if partition_epoch < state.partition_epoch {
+            return;
+        }
+        state.partition_epoch = partition_epoch;
+        self.apply_locked(state, role, config);
+    }
+
+    /// Takes over a role and settings. A change of epoch ends every wait of the old one.
+    #[cfg(test)]
+    pub(crate) fn apply(&self, role: Role, config: &LogConfig) {
+        self.apply_locked(self.lock(), role, config);
+    }
+
+    fn apply_locked(&self, mut state: MutexGuard<'_, State>, role: Role, config: &LogConfig) {
+        let known = state.leadership.map(|leadership| leadership.epoch);
+        let other_epoch = known != role.leader_epoch();
+        let was_settled = self.take_role(&mut state, role, other_epoch);
         let changed = state.config != *config;
         if changed {
             state.config = config.clone();
         }
+        let leadership = state.leadership;
         if let Some(log) = &mut state.log {
             if changed {
                 log.set_config(config.clone());
@@ -369,13 +471,12 @@ impl Partition {
                 log.record_epoch_start(leadership.epoch);
             }
         }
-        // Under class os nothing that is in the log waits for a sync.
-        let counts_all = leadership.is_some_and(|leadership| !leadership.flush.counts_synced());
-        let log = state.log.as_mut().filter(|_| counts_all);
-        let woken = log.map_or(Vec::new(), |log| self.advance(log, log.log_end_offset()));
+        self.begin_epoch(&mut state);
+        // Under class os nothing waits for a sync any more; with fewer in sync, for nobody else.
+        let woken = self.commit(&mut state);
         drop(state);
         fire_all(&woken);
-        if other_epoch {
+        if other_epoch || was_settled {
             self.wake_all();
         }
     }
@@ -388,6 +489,7 @@ impl Partition {
     /// Lets every waiting request look again.
     pub(crate) fn wake_all(&self) {
         fire_all(&self.waiters.all());
+        fire_all(&self.end_waiters.all());
     }
 
     /// Hides everything below `offset`; whether anything changed.
@@ -411,7 +513,7 @@ impl Partition {
     /// Gives the log up for an orderly end; nothing is appended any more.
     pub(crate) fn close(&self) -> Option<Log> {
         let mut state = self.lock();
-        state.leadership = None;
+        state.retire();
         state.log.take()
     }
 

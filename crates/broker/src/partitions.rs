@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use klamm_cluster::image::ImageUpdate;
@@ -17,7 +18,8 @@ use uuid::Uuid;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::data_dir::DataDir;
 use crate::log_config::{flush_policy, log_config};
-use crate::partition::{Leadership, Partition};
+use crate::partition::{Following, Leadership, Partition, Replication, Role};
+use crate::replication::Committed;
 
 /// A topic of which this broker hosts partitions.
 pub(crate) struct HostedTopic {
@@ -67,6 +69,7 @@ pub(crate) struct Partitions {
     config: Arc<ArcSwap<BrokerConfig>>,
     hosted: RwLock<Hosted>,
     configs: RwLock<HashMap<String, Arc<TopicConfig>>>,
+    lag_max: Duration,
     image: watch::Sender<Arc<Image>>,
 }
 
@@ -78,11 +81,13 @@ impl Partitions {
         dirs: Vec<Arc<DataDir>>,
         config: Arc<ArcSwap<BrokerConfig>>,
     ) -> Partitions {
+        let lag_max_ms = u64::try_from(config.load().replica_lag_time_max_ms).unwrap_or(0);
         Partitions {
             env,
             identity,
             dirs,
             config,
+            lag_max: Duration::from_millis(lag_max_ms),
             hosted: RwLock::default(),
             configs: RwLock::default(),
             image: watch::Sender::new(Arc::default()),
@@ -224,7 +229,7 @@ impl Partitions {
                 Some(known) => Arc::clone(known),
                 None => self.create(topic, state.index, config.clone()),
             };
-            partition.apply(self.leadership(&state), &config);
+            partition.apply_state(state.partition_epoch, self.role(image, &state), &config);
             partition.set_flush_policy(flush_policy(&settings));
             if let Some(place) =
                 usize::try_from(state.index).ok().and_then(|at| partitions.get_mut(at))
@@ -261,16 +266,53 @@ impl Partitions {
         found.or(emptiest).unwrap_or(&self.dirs[0])
     }
 
-    fn leadership(&self, state: &klamm_cluster::Partition<'_>) -> Option<Leadership> {
+    /// What this broker is to a partition. It leads only what its own incarnation was elected for
+    /// (R12), and takes no part while the state still counts on what an unsound restart may have cost
+    /// it (R3).
+    fn role(&self, image: &Image, state: &klamm_cluster::Partition<'_>) -> Role {
         let me = self.identity.broker_id;
-        let entry = state.isr.iter().find(|member| member.id == me)?;
-        let leads = state.leader == Some(me) && entry.epoch >= self.identity.first_epoch;
-        leads.then(|| Leadership {
+        let entry = state.isr.iter().chain(&state.elr).find(|member| member.id == me);
+        let Some(leader) = state.leader else { return Role::Idle };
+        if leader == me {
+            let elected = entry.is_some_and(|entry| entry.epoch >= self.identity.first_epoch);
+            return if elected { self.leads(state) } else { Role::Idle };
+        }
+        let sound_since = image.broker_epoch(me).map_or(i64::MAX, |own| own.sound_since(state.flush));
+        if entry.is_some_and(|entry| entry.epoch < sound_since) {
+            return Role::Idle;
+        }
+        Role::Follows(Following {
+            leader,
             epoch: state.leader_epoch,
             flush: state.flush,
-            min_isr: usize::try_from(state.min_isr).unwrap_or(1),
-            isr: state.isr.len(),
+            unclean_epoch: state.unclean_epoch,
         })
+    }
+
+    fn leads(&self, state: &klamm_cluster::Partition<'_>) -> Role {
+        let min_isr = usize::try_from(state.min_isr).unwrap_or(1);
+        let leadership = Leadership {
+            epoch: state.leader_epoch,
+            flush: state.flush,
+            min_isr,
+            isr: state.isr.len(),
+        };
+        let others = state.replicas().iter().any(|id| *id != self.identity.broker_id);
+        // Also one that is no replica any more, and still in sync.
+        let alone = !others && state.isr.len() == 1;
+        let replication = (!alone).then(|| Replication {
+            me: self.identity.broker_id,
+            committed: Committed {
+                version: state.version,
+                partition_epoch: state.partition_epoch,
+                isr: state.isr.clone(),
+                elr: state.elr.clone(),
+                min_isr,
+            },
+            replicas: state.replicas().to_vec(),
+            lag_max: self.lag_max,
+        });
+        Role::Leads(leadership, replication)
     }
 }
 

@@ -93,7 +93,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::partition::Leadership;
+    use crate::partition::{Leadership, Role};
 
     #[test]
     fn an_idle_log_without_a_checkpoint_gets_one_and_then_loses_its_old_records() {
@@ -107,7 +107,7 @@ mod tests {
         let partition = Partition::new(env, id, topic, Arc::clone(&dir), config.clone());
         let partition = Arc::new(partition);
         let leadership = Leadership { epoch: 0, flush: FlushClass::Os, min_isr: 1, isr: 1 };
-        partition.apply(Some(leadership), &config);
+        partition.apply(Role::Leads(leadership, None), &config);
         runtime.block_on(partition.open()).expect("opened");
         let mut builder = BatchBuilder::new(Compression::None, usize::MAX);
         builder.append(&NewRecord { timestamp: 1, ..NewRecord::default() }).expect("no bound");

@@ -13,6 +13,7 @@
 pub mod conformance;
 pub mod controller;
 pub mod image;
+pub mod isr;
 pub mod lease;
 pub mod nodes;
 pub mod registration;

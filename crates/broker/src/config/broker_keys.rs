@@ -79,7 +79,7 @@ broker_table! {
     inter_broker_listener_name: Option<String>, "inter.broker.listener.name", String, None, Allowed::Any, ReadOnly, Origin::Kafka,
         "The listener that brokers use among themselves; the first one if not given.";
     zookeeper_connect: Option<String>, "zookeeper.connect", String, None, Allowed::Any, ReadOnly, Origin::Kafka,
-        "The ZooKeeper ensemble that the cluster's metadata is kept in, as HOST:PORT,HOST:PORT/CHROOT; a file in the data directory if not given. One broker for each chroot: brokers do not replicate yet.";
+        "The ZooKeeper ensemble that the cluster's metadata is kept in, as HOST:PORT,HOST:PORT/CHROOT; a file in the data directory if not given.";
     zookeeper_session_timeout_ms: i32, "zookeeper.session.timeout.ms", Int, Some("18000"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
         "Milliseconds of silence after which the ensemble takes the broker for dead; it may negotiate other ones. The broker believes in its session for two thirds of them.";
     zookeeper_connection_timeout_ms: Option<i32>, "zookeeper.connection.timeout.ms", Int, None, Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
@@ -184,6 +184,24 @@ broker_table! {
         "Milliseconds after which unsynced records are synced, where log.flush.interval.ms is not given.";
     replica_high_watermark_checkpoint_interval_ms: i64, "replica.high.watermark.checkpoint.interval.ms", Long, Some("5000"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
         "Milliseconds between two checkpoints of the high watermarks.";
+    num_replica_fetchers: i32, "num.replica.fetchers", Int, Some("1"), Allowed::Between(1, 64), ReadOnly, Origin::Kafka,
+        "Connections over which partitions are fetched from each of their leaders.";
+    replica_fetch_wait_max_ms: i32, "replica.fetch.wait.max.ms", Int, Some("500"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
+        "Milliseconds that a leader may let a follower wait for records.";
+    replica_fetch_min_bytes: i32, "replica.fetch.min.bytes", Int, Some("1"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
+        "Bytes that a leader waits for before it answers a follower.";
+    replica_fetch_max_bytes: i32, "replica.fetch.max.bytes", Int, Some("1048576"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
+        "Most bytes of one partition that a follower asks for at once; a first batch that is larger is sent all the same.";
+    replica_fetch_response_max_bytes: i32, "replica.fetch.response.max.bytes", Int, Some("10485760"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
+        "Most bytes that a follower asks for at once.";
+    replica_fetch_backoff_ms: i32, "replica.fetch.backoff.ms", Int, Some("1000"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
+        "Milliseconds after which a follower tries again what failed.";
+    replica_socket_timeout_ms: i32, "replica.socket.timeout.ms", Int, Some("30000"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
+        "Milliseconds that another broker may take to accept a connection, and to answer beyond what it was asked to wait.";
+    replica_lag_time_max_ms: i64, "replica.lag.time.max.ms", Long, Some("30000"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
+        "Milliseconds without having caught up after which a follower is not in sync any more.";
+    controlled_shutdown_enable: bool, "controlled.shutdown.enable", Boolean, Some("true"), Allowed::Any, ReadOnly, Origin::Kafka,
+        "Whether a broker that stops first waits until others lead its partitions.";
     log_message_timestamp_type: TimestampType, "log.message.timestamp.type", String, Some("CreateTime"), Allowed::OneOf(TimestampType::WORDS), ClusterWide, Origin::Kafka,
         "Whether a record carries the time of its creation or of its append; for topics that do not say.";
     log_message_timestamp_before_max_ms: i64, "log.message.timestamp.before.max.ms", Long, MAX_LONG, Allowed::AtLeast(0), ClusterWide, Origin::Kafka,

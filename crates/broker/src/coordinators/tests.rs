@@ -24,7 +24,7 @@ use super::{OFFSETS_TOPIC, Promise, Shard};
 use crate::data_dir::DataDir;
 use crate::fence::Fence;
 use crate::flusher::sync_group;
-use crate::partition::{Leadership, Partition};
+use crate::partition::{Leadership, Partition, Role};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -59,7 +59,7 @@ impl Fixture {
 
     fn lead(&self, epoch: i32) {
         let leadership = Leadership { epoch, flush: FlushClass::Acked, min_isr: 1, isr: 1 };
-        self.partition.apply(Some(leadership), &LogConfig::default());
+        self.partition.apply(Role::Leads(leadership, None), &LogConfig::default());
     }
 
     async fn shard(&self, epoch: i32, commit_timeout: Duration) -> Arc<Shard> {
@@ -212,7 +212,7 @@ async fn a_refused_append_is_an_error_and_no_offset() {
     let fixture = Fixture::new().await;
     let shard = fixture.shard(0, LONG).await;
     let leadership = Leadership { epoch: 0, flush: FlushClass::Acked, min_isr: 2, isr: 1 };
-    fixture.partition.apply(Some(leadership), &LogConfig::default());
+    fixture.partition.apply(Role::Leads(leadership, None), &LogConfig::default());
     let refused = Answer::Commit(vec![ErrorCode::CoordinatorNotAvailable]);
     assert_eq!(shard.call(commit(42)).await, Ok(refused));
     assert_eq!(fetch(&shard).await, Ok(None));

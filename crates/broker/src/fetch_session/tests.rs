@@ -7,6 +7,7 @@ fn wanted(topic: &str, index: i32, fetch_offset: i64) -> Wanted {
         fetch_offset,
         bytes_max: 1024,
         current_leader_epoch: -1,
+        last_fetched_epoch: -1,
     }
 }
 

@@ -12,9 +12,14 @@
 //!   first offset; one may have begun before the asked offset. The list is empty where nothing is
 //!   read or there is no partition, and null with read_uncommitted.
 //! - Current leader epochs are checked from version 9 on. Who leads is told from version 16 on.
+//! - From version 12 on a client may say of which epoch its last record is; where this log differs,
+//!   the answer says where both agree (KIP-595).
+//! - A follower (`replica_id` at or above 0) reads to the log's end, and what it asks for is its word
+//!   that it holds all below ([`crate::replication`]). Only a registered broker is taken for one, on
+//!   the listener that brokers use among themselves; others are answered as Kafka answers one that is
+//!   not assigned.
 //!
-//! Known gaps: brokers do not replicate yet, so a replica's fetch (`replica_id` at or above 0) is
-//! answered as Kafka answers one that is not assigned, and no answer has a diverging epoch.
+//! Known gaps: consumers are not sent to a nearer replica (KIP-392).
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,7 +31,7 @@ use klamm_env::network::FileSlice;
 use klamm_env::threads::run_blocking;
 use klamm_log::{AbortedTransaction as Aborted, LogReader, LogSlice, ReadError};
 use klamm_protocol::messages::fetch::{
-    AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
+    AbortedTransaction, EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
     FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use klamm_protocol::{EncodeError, ErrorCode, Records};
@@ -36,8 +41,9 @@ use uuid::Uuid;
 use crate::dispatch::{Frame, Reply, ReplyHeader};
 use crate::fetch_session::{FetchContext, NO_SESSION, Told, TopicRef, Wanted};
 use crate::partition::{Offsets, Partition};
+use crate::replication::ReplicaFetch;
 use crate::request::{Answer, RequestContext};
-use crate::waiters::{Signal, WaiterKey};
+use crate::waiters::{Signal, WaiterKey, Waiters};
 use crate::wakes::Wakes;
 
 /// The first version that names topics by id.
@@ -83,6 +89,7 @@ struct Fetch {
     session: FetchContext,
     session_epoch: i32,
     parts: Vec<Part>,
+    replica: Option<Replica>,
     min_bytes: u64,
     max_bytes: u64,
     max_wait: Duration,
@@ -93,6 +100,22 @@ struct Fetch {
 struct Part {
     wanted: Wanted,
     partition: Result<Arc<Partition>, ErrorCode>,
+}
+
+/// A broker that follows.
+#[derive(Clone, Copy)]
+struct Replica {
+    id: i32,
+    broker_epoch: i64,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+enum Asker {
+    Consumer,
+    Replica(Replica),
+    /// It says that it is a replica, and is none.
+    Stranger,
 }
 
 /// What one look at all partitions gave.
@@ -107,12 +130,14 @@ struct Data {
     slice: LogSlice,
     /// With read_committed.
     aborted: Option<Vec<Aborted>>,
+    /// Where the asker's log and this one part: an epoch, and its end here.
+    diverging: Option<(i32, i64)>,
 }
 
 impl Fetch {
     async fn begin(ctx: &RequestContext, request: FetchRequest) -> Result<Fetch, ErrorCode> {
         let by_id = ctx.api_version >= IDS_SINCE;
-        let replica = request.replica_id.max(request.replica_state.replica_id);
+        let asker = Asker::of(ctx, &request);
         let forgotten: Vec<_> = request
             .forgotten_topics_data
             .iter()
@@ -130,14 +155,22 @@ impl Fetch {
             &forgotten,
         )?;
         let parts: Vec<_> =
-            wanted.into_iter().map(|wanted| Part::find(ctx, wanted, replica)).collect();
+            wanted.into_iter().map(|wanted| Part::find(ctx, wanted, asker)).collect();
         open(&parts).await;
+        let replica = match asker {
+            Asker::Replica(replica) => Some(replica),
+            Asker::Consumer | Asker::Stranger => None,
+        };
+        if let Some(replica) = replica {
+            take_word(ctx, &parts, replica);
+        }
         let limit = request.max_bytes.min(ctx.broker.config().fetch_max_bytes);
         Ok(Fetch {
             ctx: ctx.clone(),
             session,
             session_epoch: request.session_epoch,
             parts,
+            replica,
             min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
             max_bytes: u64::try_from(limit).unwrap_or(0),
             max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
@@ -152,7 +185,8 @@ impl Fetch {
         for part in &self.parts {
             // Until something is found, one batch may be larger than all limits.
             let threads = &*self.ctx.broker.env.threads;
-            let data = part.read(threads, left, round.bytes == 0, self.committed_only).await;
+            let scope = self.scope();
+            let data = part.read(threads, left, round.bytes == 0, scope).await;
             let len = data.as_ref().map_or(0, |data| data.slice.len());
             round.bytes += len;
             left = left.saturating_sub(len);
@@ -161,11 +195,21 @@ impl Fetch {
         round
     }
 
+    fn scope(&self) -> Scope {
+        match (self.replica, self.committed_only) {
+            (Some(_), _) => Scope::Everything,
+            (None, true) => Scope::Stable,
+            (None, false) => Scope::Committed,
+        }
+    }
+
     fn is_enough(&self, round: &Round) -> bool {
         round.bytes >= self.min_bytes
             || self.max_wait.is_zero()
             || round.results.is_empty()
-            || round.results.iter().any(Result::is_err)
+            || round.results.iter().any(|result| {
+                result.as_ref().map_or(true, |data| data.diverging.is_some())
+            })
             || self.ctx.broker.is_stopping()
     }
 
@@ -173,7 +217,8 @@ impl Fetch {
     async fn wait(self, mut round: Round) -> FetchReply {
         let mut deadline = pin!(tokio::time::sleep(self.max_wait));
         loop {
-            let registered = Registered::new(&self.parts, &round, &self.ctx.connection.wakes);
+            let wakes = &self.ctx.connection.wakes;
+            let registered = Registered::new(&self.parts, self.scope(), &round, wakes);
             // What came between the look and the registration.
             if registered.is_overtaken() {
                 drop(registered);
@@ -261,6 +306,9 @@ impl Fetch {
                 .aborted
                 .map(|aborted| aborted.iter().map(told_aborted).collect()),
             records: Records::External { len },
+            diverging_epoch: data.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
+                EpochEndOffset { epoch, end_offset: end }
+            }),
             ..PartitionData::default()
         }
     }
@@ -299,19 +347,39 @@ impl Fetch {
 }
 
 impl Part {
-    fn find(ctx: &RequestContext, wanted: Wanted, replica: i32) -> Part {
+    fn find(ctx: &RequestContext, wanted: Wanted, asker: Asker) -> Part {
         let partitions = &ctx.broker.partitions;
         let mut partition = match &wanted.topic {
             TopicRef::Name(name) => partitions.leader(name, wanted.index),
             TopicRef::Id(id) => partitions.leader_of_id(*id, wanted.index),
         };
-        if replica >= 0 && partition.is_ok() {
-            partition = Err(match wanted.current_leader_epoch {
-                -1 => ErrorCode::NotLeaderOrFollower,
-                _ => ErrorCode::UnknownLeaderEpoch,
-            });
+        let refused = match (asker, wanted.current_leader_epoch) {
+            (Asker::Consumer, _) => None,
+            // What a follower says counts for one epoch.
+            (Asker::Replica(_) | Asker::Stranger, -1) => Some(ErrorCode::NotLeaderOrFollower),
+            (Asker::Replica(_), _) => None,
+            (Asker::Stranger, _) => Some(ErrorCode::UnknownLeaderEpoch),
+        };
+        if let (Some(code), Ok(_)) = (refused, &partition) {
+            partition = Err(code);
         }
         Part { wanted, partition }
+    }
+
+    /// What is asked for lies in this log, and the last record before it is the same there.
+    ///
+    /// # Errors
+    /// OFFSET_OUT_OF_RANGE where the log knows no epoch as old as the asker's.
+    fn compare(&self, reader: &LogReader) -> Result<Option<(i32, i64)>, ErrorCode> {
+        let Wanted { fetch_offset, last_fetched_epoch, .. } = self.wanted;
+        if last_fetched_epoch < 0 {
+            return Ok(None);
+        }
+        let (epoch, end) = reader.end_offset_for_epoch(last_fetched_epoch);
+        if epoch < 0 || end < 0 {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        Ok((epoch < last_fetched_epoch || end < fetch_offset).then_some((epoch, end)))
     }
 
     async fn read(
@@ -319,15 +387,20 @@ impl Part {
         threads: &dyn Threads,
         left: u64,
         may_exceed: bool,
-        committed_only: bool,
+        scope: Scope,
     ) -> Result<Data, ErrorCode> {
         let partition = self.partition.as_ref().map_err(|code| *code)?;
         partition.check_epoch(self.wanted.current_leader_epoch)?;
         let reader = partition.readable()?.ok_or(ErrorCode::KafkaStorageError)?;
         let offsets = partition.offsets();
+        let diverging = self.compare(reader)?;
+        if diverging.is_some() {
+            let slice = LogSlice::default();
+            return Ok(Data { offsets, slice, aborted: None, diverging });
+        }
         let bytes_max = u64::try_from(self.wanted.bytes_max).unwrap_or(0).min(left);
         let from = self.wanted.fetch_offset;
-        let look = Look { from, bytes_max, offsets, may_exceed, committed_only };
+        let look = Look { from, bytes_max, offsets, may_exceed, scope };
         let read = match look.try_read(reader) {
             Ok(Some(found)) => Ok(found),
             Ok(None) => {
@@ -342,7 +415,7 @@ impl Part {
             }
             error.code()
         })?;
-        Ok(Data { offsets, slice, aborted })
+        Ok(Data { offsets, slice, aborted, diverging: None })
     }
 }
 
@@ -353,7 +426,28 @@ struct Look {
     bytes_max: u64,
     offsets: Offsets,
     may_exceed: bool,
-    committed_only: bool,
+    scope: Scope,
+}
+
+/// How far an asker may see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Up to the last stable offset.
+    Stable,
+    /// Up to the high watermark.
+    Committed,
+    /// Up to the log's end: followers.
+    Everything,
+}
+
+impl Scope {
+    fn end(self, offsets: &Offsets) -> i64 {
+        match self {
+            Scope::Stable => offsets.last_stable,
+            Scope::Committed => offsets.high_watermark,
+            Scope::Everything => offsets.log_end,
+        }
+    }
 }
 
 /// What it finds: batches, and for read_committed what was aborted among them.
@@ -362,25 +456,25 @@ type Found = (LogSlice, Option<Vec<Aborted>>);
 impl Look {
     /// What can be had without waiting for the disk; `None` where it has to be waited for.
     fn try_read(self, reader: &LogReader) -> Result<Option<Found>, ReadError> {
-        let Look { from, bytes_max, offsets, may_exceed, .. } = self;
-        Ok(if self.committed_only {
-            let upper = offsets.last_stable;
+        let Look { from, bytes_max, offsets, may_exceed, scope } = self;
+        let upper = scope.end(&offsets);
+        Ok(if scope == Scope::Stable {
             let found = reader.try_read_committed(from, bytes_max, upper, may_exceed)?;
             found.map(|(slice, aborted)| (slice, Some(aborted)))
         } else {
-            let found = reader.try_read(from, bytes_max, offsets.high_watermark, may_exceed)?;
+            let found = reader.try_read(from, bytes_max, upper, may_exceed)?;
             found.map(|slice| (slice, None))
         })
     }
 
     fn read(self, reader: &LogReader) -> Result<Found, ReadError> {
-        let Look { from, bytes_max, offsets, may_exceed, .. } = self;
-        Ok(if self.committed_only {
-            let upper = offsets.last_stable;
+        let Look { from, bytes_max, offsets, may_exceed, scope } = self;
+        let upper = scope.end(&offsets);
+        Ok(if scope == Scope::Stable {
             let (slice, aborted) = reader.read_committed(from, bytes_max, upper, may_exceed)?;
             (slice, Some(aborted))
         } else {
-            (reader.read(from, bytes_max, offsets.high_watermark, may_exceed)?, None)
+            (reader.read(from, bytes_max, upper, may_exceed)?, None)
         })
     }
 }
@@ -388,31 +482,95 @@ impl Look {
 /// The registrations of a waiting fetch, taken back when it looks again or is given up.
 struct Registered<'a> {
     signal: Arc<Signal>,
+    scope: Scope,
     waiting: Vec<(&'a Partition, WaiterKey, i64)>,
 }
 
 impl<'a> Registered<'a> {
-    fn new(parts: &'a [Part], round: &Round, wakes: &Arc<Wakes>) -> Registered<'a> {
+    fn new(
+        parts: &'a [Part],
+        scope: Scope,
+        round: &Round,
+        wakes: &Arc<Wakes>,
+    ) -> Registered<'a> {
         let signal = Arc::new(Signal::on(wakes));
         let mut waiting = Vec::with_capacity(parts.len());
         for (part, result) in parts.iter().zip(&round.results) {
             let (Ok(partition), Ok(data)) = (&part.partition, result) else { continue };
-            let beyond = data.offsets.high_watermark.max(part.wanted.fetch_offset) + 1;
-            let key = partition.waiters().add(beyond, &signal);
+            let seen = awaited(scope, &data.offsets);
+            let beyond = seen.max(part.wanted.fetch_offset) + 1;
+            let key = waiters(scope, partition).add(beyond, &signal);
             waiting.push((&**partition, key, beyond));
         }
-        Registered { signal, waiting }
+        Registered { signal, scope, waiting }
     }
 
     fn is_overtaken(&self) -> bool {
-        self.waiting.iter().any(|(partition, _, beyond)| partition.high_watermark() >= *beyond)
+        let passed = |partition: &Partition, beyond: i64| {
+            awaited(self.scope, &partition.offsets()) >= beyond
+        };
+        self.waiting.iter().any(|(partition, _, beyond)| passed(partition, *beyond))
     }
 }
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         for (partition, key, _) in &self.waiting {
-            partition.waiters().remove(*key);
+            waiters(self.scope, partition).remove(*key);
+        }
+    }
+}
+
+/// Consumers wait for the high watermark, followers for the log's end.
+fn awaited(scope: Scope, offsets: &Offsets) -> i64 {
+    if scope == Scope::Everything { offsets.log_end } else { offsets.high_watermark }
+}
+
+fn waiters(scope: Scope, partition: &Partition) -> &Waiters {
+    if scope == Scope::Everything { partition.end_waiters() } else { partition.waiters() }
+}
+
+impl Asker {
+    fn of(ctx: &RequestContext, request: &FetchRequest) -> Asker {
+        let id = request.replica_id.max(request.replica_state.replica_id);
+        if id < 0 {
+            return Asker::Consumer;
+        }
+        let image = ctx.broker.image();
+        let own = image.broker(ctx.broker.id);
+        let among_brokers =
+            own.is_some_and(|own| own.inter_broker_listener == ctx.connection.listener.name);
+        let broker_epoch = request.replica_state.replica_epoch;
+        let registered = image.broker(id).is_some_and(|it| it.broker_epoch == broker_epoch);
+        if among_brokers && registered && id != ctx.broker.id {
+            Asker::Replica(Replica { id, broker_epoch })
+        } else {
+            Asker::Stranger
+        }
+    }
+}
+
+/// Notes what a follower says that it holds, where its log is the same as this one up to there.
+fn take_word(ctx: &RequestContext, parts: &[Part], replica: Replica) {
+    let image = ctx.broker.image();
+    let Some(epoch) = image.broker_epoch(replica.id) else { return };
+    for part in parts {
+        let Ok(partition) = &part.partition else { continue };
+        let leader_epoch = part.wanted.current_leader_epoch;
+        let agrees = || {
+            let reader = partition.readable().ok()??;
+            let offset = part.wanted.fetch_offset;
+            let within = offset >= reader.log_start_offset() && offset <= reader.log_end_offset();
+            (within && part.compare(reader).ok()?.is_none()).then_some(offset)
+        };
+        let Some(offset) = agrees() else { continue };
+        let sound_since = epoch.sound_since(partition.flush_class());
+        let Replica { id, broker_epoch } = replica;
+        let stays = !epoch.shutting_down;
+        let fetch = ReplicaFetch { id, broker_epoch, sound_since, stays, offset };
+        // Refused where the epoch is over: the read says so.
+        if let Ok(true) = partition.replica_fetched(leader_epoch, fetch) {
+            ctx.broker.isr_changes.look_at(partition);
         }
     }
 }
@@ -446,6 +604,7 @@ fn wanted(by_id: bool, topic: FetchTopic) -> impl Iterator<Item = Wanted> {
         fetch_offset: part.fetch_offset,
         bytes_max: part.partition_max_bytes,
         current_leader_epoch: part.current_leader_epoch,
+        last_fetched_epoch: part.last_fetched_epoch,
     })
 }
 

@@ -10,8 +10,9 @@ use tokio::sync::OwnedMutexGuard;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::Partition;
+use super::{Partition, State};
 use crate::data_dir::DataDir;
+use crate::waiters::fire_all;
 
 impl Partition {
     /// Opens the log unless it is open, off the loop; several callers wait for one opening.
@@ -85,13 +86,27 @@ impl Partition {
         if let Some(leadership) = state.leadership {
             log.record_epoch_start(leadership.epoch);
         }
-        // Recovery made everything durable that it kept, and no other replica is asked.
-        let high_watermark = log.log_end_offset();
+        let high_watermark = self.committed_before(&state, &log);
         self.last_stable.store(log.last_stable_offset(high_watermark), Ordering::SeqCst);
         self.high_watermark.store(high_watermark, Ordering::SeqCst);
         let reader = self.reader.get_or_init(|| log.reader());
         state.log = Some(log);
+        self.begin_epoch(&mut state);
+        let woken = self.commit(&mut state);
+        drop(state);
+        fire_all(&woken);
         Ok(reader)
+    }
+
+    /// How far the records of a log that was just opened are committed for certain. Recovery made
+    /// everything durable that it kept; where others hold the partition too, only what was known to be
+    /// committed before is.
+    fn committed_before(&self, state: &State, log: &Log) -> i64 {
+        if state.leadership.is_some() && state.replication.is_none() {
+            return log.log_end_offset();
+        }
+        let stored = self.dir.log_dir().high_watermark(&self.id).unwrap_or(0);
+        stored.clamp(log.log_start_offset(), log.log_end_offset())
     }
 
     /// The topic is gone: nothing is opened or answered any more, and the log's directory gets a
@@ -119,7 +134,7 @@ impl Partition {
     fn retire(&self) -> Option<Log> {
         let mut state = self.lock();
         state.deleted = true;
-        state.leadership = None;
+        state.retire();
         let log = state.log.take();
         drop(state);
         self.wake_all();

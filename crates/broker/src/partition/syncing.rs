@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use klamm_cluster::FlushClass;
 use klamm_log::{CheckpointPoint, Offline, SyncPoint};
 use tracing::warn;
 
@@ -122,7 +123,7 @@ impl Partition {
     pub(crate) fn begin_sync(&self) -> Option<SyncPoint> {
         self.dirty.store(false, Ordering::SeqCst);
         let mut state = self.lock();
-        let acked = state.leadership.is_some_and(|leadership| leadership.flush.counts_synced());
+        let acked = state.flush().is_some_and(FlushClass::counts_synced);
         if !(state.unsynced.take_due() || acked) {
             return None;
         }
@@ -140,8 +141,10 @@ impl Partition {
     ) -> Result<Vec<Arc<Signal>>, Offline> {
         let mut state = self.lock();
         let Some(log) = &mut state.log else { return Ok(Vec::new()) };
-        let synced_end = log.end_sync(point, outcome)?;
-        Ok(synced_end.map_or(Vec::new(), |offset| self.advance(log, offset)))
+        log.end_sync(point, outcome)?;
+        let mut woken = self.commit(&mut state);
+        woken.extend(self.followed(&state));
+        Ok(woken)
     }
 
     /// Asks for a checkpoint when much lies past the recovery point.
@@ -183,14 +186,15 @@ impl Partition {
         let mut state = self.lock();
         let Some(log) = &mut state.log else { return Ok(Vec::new()) };
         log.end_checkpoint(point, outcome)?;
-        Ok(self.advance(log, log.synced_end_offset()))
+        let mut woken = self.commit(&mut state);
+        woken.extend(self.followed(&state));
+        Ok(woken)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
-    use klamm_cluster::FlushClass;
     use klamm_env::Env;
     use klamm_log::{LogConfig, LogDir, Origin, TopicPartition};
     use klamm_protocol::ErrorCode;
@@ -202,7 +206,7 @@ mod tests {
     use tokio::runtime::Builder;
     use uuid::Uuid;
 
-    use super::super::Leadership;
+    use super::super::{Leadership, Role};
     use super::*;
     use crate::data_dir::DataDir;
 
@@ -212,8 +216,8 @@ mod tests {
         builder.build().expect("nothing is compressed").to_vec()
     }
 
-    fn leads(epoch: i32) -> Leadership {
-        Leadership { epoch, flush: FlushClass::Acked, min_isr: 1, isr: 1 }
+    fn leads(epoch: i32) -> Role {
+        Role::Leads(Leadership { epoch, flush: FlushClass::Acked, min_isr: 1, isr: 1 }, None)
     }
 
     /// An open partition that is led in epoch 0.
@@ -225,7 +229,7 @@ mod tests {
         let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
         let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
         let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config.clone()));
-        partition.apply(Some(leads(0)), &config);
+        partition.apply(leads(0), &config);
         runtime.block_on(partition.open()).expect("opened");
         (folder, partition)
     }
@@ -252,9 +256,9 @@ mod tests {
         let lost = partition.append(&one_record(), None, Origin::Client, true).expect("appended");
         let end = lost.last_offset + 1;
         assert_eq!(partition.ack_outcome(0, end), None, "not durable yet");
-        partition.apply(None, &config);
+        partition.apply(Role::Idle, &config);
         partition.with_log(|log| log.truncate_to(0)).expect("open").expect("cut");
-        partition.apply(Some(leads(1)), &config);
+        partition.apply(leads(1), &config);
         let other = partition.append(&one_record(), None, Origin::Client, true).expect("appended");
         assert_eq!(other.last_offset, lost.last_offset);
         let sync = partition.begin_sync().expect("something to sync");

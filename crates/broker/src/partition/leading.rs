@@ -1,0 +1,182 @@
+//! The leader's side of replication: what followers have said, and the changes of the ISR that follow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_cluster::FlushClass;
+use klamm_protocol::ErrorCode;
+
+use super::{Leadership, Partition, Replicated, Role, State};
+use crate::replication::{
+    Committed, IsrChange, LagLimit, Outcome, Progress, ReplicaFetch, Standing,
+};
+use crate::waiters::{Signal, fire_all};
+
+/// What a leader has to know of a partition that others hold too.
+#[derive(Clone, Debug)]
+pub(crate) struct Replication {
+    /// The leader's own id.
+    pub me: i32,
+    /// The state in the tree.
+    pub committed: Committed,
+    /// Brokers of the assignment.
+    pub replicas: Vec<i32>,
+    /// `replica.lag.time.max.ms`.
+    pub lag_max: Duration,
+}
+
+/// A change of the ISR that is to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct IsrOrder {
+    /// The epoch that it is made in.
+    pub leader_epoch: i32,
+    /// The version of the node that it replaces.
+    pub version: i32,
+    /// What is to be.
+    pub change: IsrChange,
+}
+
+impl State {
+    /// What an acknowledgement means, to a leader as to a follower.
+    pub(super) fn flush(&self) -> Option<FlushClass> {
+        let leads = self.leadership.map(|leadership| leadership.flush);
+        leads.or_else(|| self.following.map(|following| following.flush))
+    }
+
+    /// The ISR that decides is the newest that is known, whoever told.
+    fn follow_isr(&mut self) -> bool {
+        let (Some(leadership), Some(replicated)) = (&mut self.leadership, &self.replication) else {
+            return false;
+        };
+        let committed = replicated.progress.committed();
+        let now = Leadership { isr: committed.isr.len(), min_isr: committed.min_isr, ..*leadership };
+        std::mem::replace(leadership, now) != now
+    }
+}
+
+impl Partition {
+    pub(super) fn lag_limit(&self, replicated: &Replicated) -> LagLimit {
+        LagLimit { now: self.env.clock.monotonic(), max: replicated.lag_max }
+    }
+
+    /// Puts `role` into the state; whether requests that wait have to look again although the epoch
+    /// is the same.
+    pub(super) fn take_role(&self, state: &mut State, role: Role, other_epoch: bool) -> bool {
+        let (leadership, replication) = match role {
+            Role::Leads(leadership, replication) => (leadership, replication),
+            Role::Follows(following) => {
+                state.retire();
+                state.following = Some(following);
+                return false;
+            }
+            Role::Idle => {
+                state.retire();
+                return false;
+            }
+        };
+        state.following = None;
+        let before = state.leadership.replace(leadership);
+        let known = state.replication.take().filter(|_| !other_epoch);
+        state.replication = replication.map(|now| {
+            let Replication { me, committed, replicas, lag_max } = now;
+            let progress = match known {
+                Some(Replicated { mut progress, .. }) => {
+                    progress.apply(committed);
+                    progress
+                }
+                None => Progress::new(me, committed, self.env.clock.monotonic()),
+            };
+            Replicated { progress, replicas, lag_max }
+        });
+        state.follow_isr();
+        before != state.leadership
+    }
+
+    /// Notes where an epoch begins in the log, once there is a log.
+    pub(super) fn begin_epoch(&self, state: &mut State) {
+        if let (Some(log), Some(replicated)) = (&state.log, &mut state.replication) {
+            replicated.progress.set_epoch_start(log.log_end_offset());
+        }
+    }
+
+    /// What an acknowledgement means here; the weaker meaning where that is not known.
+    pub(crate) fn flush_class(&self) -> FlushClass {
+        self.lock().flush().unwrap_or(FlushClass::Os)
+    }
+
+    /// Whether this broker leads it, and others hold it too.
+    pub(crate) fn is_led_with_others(&self) -> bool {
+        self.lock().replication.is_some()
+    }
+
+    /// Takes a follower's fetch at leader epoch `epoch` for its word (R17). Answers whether the ISR
+    /// may have to change for it.
+    ///
+    /// # Errors
+    /// NOT_LEADER_OR_FOLLOWER when that epoch is over, UNKNOWN_LEADER_EPOCH when it is no replica.
+    pub(crate) fn replica_fetched(
+        &self,
+        epoch: i32,
+        fetch: ReplicaFetch,
+    ) -> Result<bool, ErrorCode> {
+        let mut state = self.lock();
+        if state.leadership.is_none_or(|leadership| leadership.epoch != epoch) {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        let log_end = state.log.as_ref().ok_or(ErrorCode::KafkaStorageError)?.log_end_offset();
+        let high_watermark = self.high_watermark();
+        let now = self.env.clock.monotonic();
+        let replicated = state.replication.as_mut().ok_or(ErrorCode::UnknownLeaderEpoch)?;
+        if !replicated.replicas.contains(&fetch.id) {
+            return Err(ErrorCode::UnknownLeaderEpoch);
+        }
+        replicated.progress.fetched(fetch, log_end, now);
+        let isr = &replicated.progress.committed().isr;
+        let is_member = isr.iter().any(|member| member.id == fetch.id);
+        let changes = is_member != (fetch.offset >= high_watermark);
+        let woken = self.commit(&mut state);
+        drop(state);
+        fire_all(&woken);
+        Ok(changes)
+    }
+
+    /// Begins a change of the ISR, if one is due: what it adds counts as in sync from now on.
+    pub(crate) fn begin_isr_change(&self, standing: impl Fn(i32) -> Standing) -> Option<IsrOrder> {
+        let mut state = self.lock();
+        let leader_epoch = state.leadership?.epoch;
+        state.log.as_ref()?;
+        let lag = self.lag_limit(state.replication.as_ref()?);
+        let replicated = state.replication.as_mut()?;
+        let Replicated { progress, replicas, .. } = replicated;
+        let change = progress.wanted(replicas, self.high_watermark(), standing, lag)?;
+        let version = progress.committed().version;
+        progress.begin(change.clone());
+        Some(IsrOrder { leader_epoch, version, change })
+    }
+
+    /// Ends a change of the ISR.
+    pub(crate) fn end_isr_change(&self, order: &IsrOrder, outcome: Outcome) {
+        let mut state = self.lock();
+        if state.leadership.is_none_or(|leadership| leadership.epoch != order.leader_epoch) {
+            return;
+        }
+        let Some(replicated) = &mut state.replication else { return };
+        replicated.progress.end(order.version, outcome);
+        let changed = state.follow_isr();
+        // Also where nobody fetches any more: acknowledgements may wait for the smaller ISR alone.
+        let woken = self.commit(&mut state);
+        drop(state);
+        fire_all(&woken);
+        if changed {
+            self.wake_all();
+        }
+    }
+
+    /// Whoever waits until a follower's log is durable.
+    pub(super) fn followed(&self, state: &State) -> Vec<Arc<Signal>> {
+        match (&state.following, &state.log) {
+            (Some(_), Some(log)) => self.end_waiters.passed(log.synced_end_offset()),
+            _ => Vec::new(),
+        }
+    }
+}
