@@ -23,7 +23,7 @@ use crate::coordinators::{Coordinators, forget_deleted, run_upkeep};
 use crate::data_dir::DataDir;
 use crate::fence::Fence;
 use crate::fetch_session::FetchSessions;
-use crate::membership::{Membership, MembershipError};
+use crate::membership::{HomeFactory, Membership, MembershipError};
 use crate::memory::Memory;
 use crate::offline_dirs::OfflineDirs;
 use crate::partitions::{Identity, Partitions};
@@ -171,6 +171,18 @@ impl Broker {
     /// # Errors
     /// [`StartError`], in one line.
     pub async fn start(env: Env, config: BrokerConfig) -> Result<RunningBroker, StartError> {
+        Broker::start_with(env, config, None).await
+    }
+
+    /// As [`Broker::start`]; where `zookeeper.connect` is set, the ensemble is the one of `homes`.
+    ///
+    /// # Errors
+    /// [`StartError`], in one line.
+    pub async fn start_with(
+        env: Env,
+        config: BrokerConfig,
+        homes: Option<Arc<dyn HomeFactory>>,
+    ) -> Result<RunningBroker, StartError> {
         let cores = usize::try_from(config.event_loops).ok().filter(|count| *count > 0);
         let cores = cores.unwrap_or_else(|| env.threads.cores());
         let network = env.threads.start_loops("klamm-net", cores)?;
@@ -178,7 +190,7 @@ impl Broker {
         let address = bound[0].address.clone();
         let background = first(env.threads.start_loops("klamm-work", 1)?);
         let listeners = bound.iter().map(|bound| (*bound.info).clone()).collect();
-        let membership = Membership::join(&env, &config, listeners).await?;
+        let membership = Membership::join(&env, &config, listeners, homes.as_deref()).await?;
         let dirs: Vec<_> = membership
             .log_dirs()
             .iter()

@@ -52,4 +52,4 @@ mod wakes;
 
 pub use broker::{Broker, RunningBroker, StartError};
 pub use config::{BrokerConfig, ConfigError, Loaded};
-pub use membership::MembershipError;
+pub use membership::{HomeFactory, MembershipError};

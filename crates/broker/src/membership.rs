@@ -83,6 +83,13 @@ pub enum MembershipError {
     NoController,
 }
 
+/// Gives the way to the ensemble that `zookeeper.connect` names, where it is not a real one: in a
+/// simulation. All else goes as with ZooKeeper.
+pub trait HomeFactory: Send + Sync {
+    /// The home; its tasks run on `on`.
+    fn home(&self, on: &Loop) -> Arc<dyn Home>;
+}
+
 /// A broker that is in.
 pub(crate) struct Membership {
     env: Env,
@@ -109,13 +116,14 @@ impl Membership {
         env: &Env,
         config: &BrokerConfig,
         listeners: Vec<ListenerInfo>,
+        homes: Option<&dyn HomeFactory>,
     ) -> Result<Membership, MembershipError> {
         let broker_id = config.node_id.unwrap_or(config.broker_id);
         let log_dirs = open_log_dirs(env, config).await?;
         let control =
             env.threads.start_loops("klamm-control", 1).map_err(MembershipError::Threads)?;
         let control = control.into_iter().next().expect("one loop was asked for");
-        let home = open_home(env, config, broker_id, &log_dirs, &control).await?;
+        let home = open_home(env, config, broker_id, &log_dirs, &control, homes).await?;
         let tree = home.connect().await?;
         let cluster = open_cluster(&*tree, &new_cluster_id(env, &log_dirs)).await?;
         for dir in &log_dirs {
@@ -259,11 +267,15 @@ async fn open_home(
     broker_id: i32,
     log_dirs: &[Arc<LogDir>],
     control: &Loop,
+    homes: Option<&dyn HomeFactory>,
 ) -> Result<Arc<dyn Home>, MembershipError> {
     let Some(connect) = &config.zookeeper_connect else {
         let dir = log_dirs[0].path().join(TREE_DIR);
         return Ok(Arc::new(EmbeddedHome::open(env, dir, control).await?));
     };
+    if let Some(homes) = homes {
+        return Ok(homes.home(control));
+    }
     let ms = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     let session_timeout_ms = config.zookeeper_session_timeout_ms;
     let connection_timeout_ms = config.zookeeper_connection_timeout_ms;
