@@ -47,6 +47,8 @@ pub(crate) struct Wanted {
     /// Epoch of the last record that the client holds, -1 where it does not say: its log is compared
     /// with this one there.
     pub last_fetched_epoch: i32,
+    /// First offset of a follower's log, -1 from a consumer.
+    pub log_start_offset: i64,
 }
 
 /// What a session is told of one partition's answer.
@@ -58,7 +60,7 @@ pub(crate) struct Told {
     pub high_watermark: i64,
     /// The log start in the answer.
     pub log_start_offset: i64,
-    /// Whether records go along.
+    /// Whether records go along, or something else that the client has to hear.
     pub has_records: bool,
 }
 

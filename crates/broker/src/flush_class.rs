@@ -1,8 +1,9 @@
 //! From `flush=os` to `flush=acked` (R18c): while a partition is *syncing*, acknowledgements wait for
 //! the disk already, but what was confirmed before may be in the page cache only. Once that is
-//! synced too, the leader says so and the controller makes it *acked*.
+//! synced too, on every replica in sync, the leader says so and the controller makes it *acked*.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use klamm_cluster::image::ImageUpdate;
 use klamm_cluster::{FlushClass, Partition as PartitionState};
@@ -10,8 +11,13 @@ use klamm_env::Loop;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::acks::{Ack, wait_all};
 use crate::broker::Broker;
 use crate::partition::Partition;
+use crate::waiters::Signal;
+
+/// Longest wait for the followers; the next change of the partition tries again.
+const FOLLOWERS_MAX: Duration = Duration::from_secs(60);
 
 /// Looks after the partitions that this broker leads and that an applied update shows as syncing.
 pub(crate) fn follow(broker: &Arc<Broker>, update: &ImageUpdate, background: &Loop) {
@@ -35,16 +41,17 @@ pub(crate) fn follow(broker: &Arc<Broker>, update: &ImageUpdate, background: &Lo
     }
 }
 
-/// With replicas beside the leader, their fetch offsets have to say it too.
+/// Who is eligible without being in sync says nothing about its disk: it has to be in sync first.
 fn is_due(broker: &Broker, state: &PartitionState<'_>) -> bool {
-    state.flush == FlushClass::Syncing && state.leader == Some(broker.id) && state.isr.len() == 1
+    let syncing = state.flush == FlushClass::Syncing && state.leader == Some(broker.id);
+    syncing && state.elr.is_empty()
 }
 
 async fn confirm(broker: Arc<Broker>, topic: Uuid, index: i32) {
     let Ok(partition) = broker.partitions.leader_of_id(topic, index) else { return };
     // Another epoch brings another update.
     let Ok(epoch) = partition.leader_epoch() else { return };
-    if partition.open().await.is_err() || !sync(&broker, &partition).await {
+    if partition.open().await.is_err() || !sync(&broker, &partition, epoch).await {
         warn!(partition = %partition.id(), "it stays syncing: not all of it is on the disk");
         return;
     }
@@ -54,10 +61,14 @@ async fn confirm(broker: Arc<Broker>, topic: Uuid, index: i32) {
     }
 }
 
-/// Makes everything durable that was there when this began; whether it is.
-async fn sync(broker: &Broker, partition: &Arc<Partition>) -> bool {
+/// Makes everything durable that was there when this began, and waits until the followers have done
+/// so: what they ask for says it. Whether it is.
+async fn sync(broker: &Broker, partition: &Arc<Partition>, leader_epoch: i32) -> bool {
     let Some(end) = partition.with_log(|log| log.log_end_offset()) else { return false };
     let job = Arc::clone(partition);
     partition.dir().run_job(&*broker.env.threads, move |_| job.checkpoint()).await;
-    partition.with_log(|log| log.synced_end_offset()).is_some_and(|synced| synced >= end)
+    let ack = Ack { partition: Arc::clone(partition), leader_epoch, end_offset: end };
+    let outcomes = wait_all(&[ack], Signal::default(), FOLLOWERS_MAX).await;
+    let synced = partition.with_log(|log| log.synced_end_offset());
+    outcomes == [Ok(())] && synced.is_some_and(|synced| synced >= end)
 }

@@ -58,6 +58,10 @@ const MAX_INT: Option<&str> = Some("2147483647");
 const MAX_LONG: Option<&str> = Some("9223372036854775807");
 const PROTOCOL_MAP: Option<&str> =
     Some("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT");
+const SELECTORS: &[&str] = &[
+    "org.apache.kafka.common.replica.LeaderSelector",
+    "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+];
 const CODECS: Allowed = Allowed::OneOf(CompressionType::WORDS);
 
 broker_table! {
@@ -200,6 +204,8 @@ broker_table! {
         "Milliseconds that another broker may take to accept a connection, and to answer beyond what it was asked to wait.";
     replica_lag_time_max_ms: i64, "replica.lag.time.max.ms", Long, Some("30000"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
         "Milliseconds without having caught up after which a follower is not in sync any more.";
+    replica_selector_class: Option<String>, "replica.selector.class", String, None, Allowed::OneOf(SELECTORS), ReadOnly, Origin::Kafka,
+        "How a consumer is sent to a replica near it: Kafka's RackAwareReplicaSelector by broker.rack and the consumer's client.rack; consumers read from leaders if not given.";
     controlled_shutdown_enable: bool, "controlled.shutdown.enable", Boolean, Some("true"), Allowed::Any, ReadOnly, Origin::Kafka,
         "Whether a broker that stops first waits until others lead its partitions.";
     log_message_timestamp_type: TimestampType, "log.message.timestamp.type", String, Some("CreateTime"), Allowed::OneOf(TimestampType::WORDS), ClusterWide, Origin::Kafka,

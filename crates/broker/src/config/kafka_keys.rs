@@ -206,7 +206,6 @@ const NAMES: &[&str] = &[
     "remote.log.storage.manager.impl.prefix",
     "remote.log.storage.system.enable",
     "replica.alter.log.dirs.io.max.bytes.per.second",
-    "replica.selector.class",
     "replica.socket.receive.buffer.bytes",
     "replication.quota.window.num",
     "replication.quota.window.size.seconds",

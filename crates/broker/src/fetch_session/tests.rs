@@ -8,6 +8,7 @@ fn wanted(topic: &str, index: i32, fetch_offset: i64) -> Wanted {
         bytes_max: 1024,
         current_leader_epoch: -1,
         last_fetched_epoch: -1,
+        log_start_offset: -1,
     }
 }
 

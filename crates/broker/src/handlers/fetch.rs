@@ -18,18 +18,20 @@
 //!   that it holds all below ([`crate::replication`]). Only a registered broker is taken for one, on
 //!   the listener that brokers use among themselves; others are answered as Kafka answers one that is
 //!   not assigned.
-//!
-//! Known gaps: consumers are not sent to a nearer replica (KIP-392).
+//! - From version 11 on a consumer may read from a follower, up to the high watermark that it knows,
+//!   and is sent to one in its rack where `replica.selector.class` says so (KIP-392).
+
+mod look;
+mod replica;
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, join_all, select};
-use klamm_env::Threads;
 use klamm_env::network::FileSlice;
 use klamm_env::threads::run_blocking;
-use klamm_log::{AbortedTransaction as Aborted, LogReader, LogSlice, ReadError};
+use klamm_log::{AbortedTransaction as Aborted, LogReader, LogSlice};
 use klamm_protocol::messages::fetch::{
     AbortedTransaction, EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
     FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
@@ -41,17 +43,20 @@ use uuid::Uuid;
 use crate::dispatch::{Frame, Reply, ReplyHeader};
 use crate::fetch_session::{FetchContext, NO_SESSION, Told, TopicRef, Wanted};
 use crate::partition::{Offsets, Partition};
-use crate::replication::ReplicaFetch;
 use crate::request::{Answer, RequestContext};
-use crate::waiters::{Signal, WaiterKey, Waiters};
-use crate::wakes::Wakes;
+use look::{Look, Registered, Scope};
+use replica::{Asker, Replica, preferred, take_word};
 
+/// The first version whose consumers know how to read from followers.
+const FOLLOWERS_SINCE: i16 = 11;
 /// The first version that names topics by id.
 const IDS_SINCE: i16 = 13;
 /// The first version that is told the current leader.
 const LEADER_SINCE: i16 = 16;
 /// `isolation_level` of read_committed.
 const READ_COMMITTED: i8 = 1;
+/// `preferred_read_replica` where there is none.
+const NO_REPLICA: i32 = -1;
 
 /// A response whose records are still in their files.
 pub(crate) struct FetchReply {
@@ -90,6 +95,7 @@ struct Fetch {
     session_epoch: i32,
     parts: Vec<Part>,
     replica: Option<Replica>,
+    rack: String,
     min_bytes: u64,
     max_bytes: u64,
     max_wait: Duration,
@@ -100,22 +106,6 @@ struct Fetch {
 struct Part {
     wanted: Wanted,
     partition: Result<Arc<Partition>, ErrorCode>,
-}
-
-/// A broker that follows.
-#[derive(Clone, Copy)]
-struct Replica {
-    id: i32,
-    broker_epoch: i64,
-}
-
-/// Who asks.
-#[derive(Clone, Copy)]
-enum Asker {
-    Consumer,
-    Replica(Replica),
-    /// It says that it is a replica, and is none.
-    Stranger,
 }
 
 /// What one look at all partitions gave.
@@ -132,6 +122,20 @@ struct Data {
     aborted: Option<Vec<Aborted>>,
     /// Where the asker's log and this one part: an epoch, and its end here.
     diverging: Option<(i32, i64)>,
+    /// The replica that the consumer should rather ask.
+    preferred: Option<i32>,
+}
+
+impl Data {
+    fn nothing(offsets: Offsets) -> Data {
+        let slice = LogSlice::default();
+        Data { offsets, slice, aborted: None, diverging: None, preferred: None }
+    }
+
+    /// Whether the asker has to hear of it at once.
+    fn is_urgent(&self) -> bool {
+        self.diverging.is_some() || self.preferred.is_some()
+    }
 }
 
 impl Fetch {
@@ -171,6 +175,7 @@ impl Fetch {
             session_epoch: request.session_epoch,
             parts,
             replica,
+            rack: request.rack_id,
             min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
             max_bytes: u64::try_from(limit).unwrap_or(0),
             max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
@@ -184,15 +189,18 @@ impl Fetch {
         let mut round = Round { results: Vec::with_capacity(self.parts.len()), bytes: 0 };
         for part in &self.parts {
             // Until something is found, one batch may be larger than all limits.
-            let threads = &*self.ctx.broker.env.threads;
-            let scope = self.scope();
-            let data = part.read(threads, left, round.bytes == 0, scope).await;
+            let data = part.read(self, left, round.bytes == 0).await;
             let len = data.as_ref().map_or(0, |data| data.slice.len());
             round.bytes += len;
             left = left.saturating_sub(len);
             round.results.push(data);
         }
         round
+    }
+
+    /// Whether the asker is a consumer that knows what a follower is.
+    fn may_follow(&self) -> bool {
+        self.replica.is_none() && self.ctx.api_version >= FOLLOWERS_SINCE
     }
 
     fn scope(&self) -> Scope {
@@ -207,9 +215,7 @@ impl Fetch {
         round.bytes >= self.min_bytes
             || self.max_wait.is_zero()
             || round.results.is_empty()
-            || round.results.iter().any(|result| {
-                result.as_ref().map_or(true, |data| data.diverging.is_some())
-            })
+            || round.results.iter().any(|result| result.as_ref().map_or(true, Data::is_urgent))
             || self.ctx.broker.is_stopping()
     }
 
@@ -309,6 +315,7 @@ impl Fetch {
             diverging_epoch: data.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
                 EpochEndOffset { epoch, end_offset: end }
             }),
+            preferred_read_replica: data.preferred.unwrap_or(NO_REPLICA),
             ..PartitionData::default()
         }
     }
@@ -382,30 +389,37 @@ impl Part {
         Ok((epoch < last_fetched_epoch || end < fetch_offset).then_some((epoch, end)))
     }
 
-    async fn read(
-        &self,
-        threads: &dyn Threads,
-        left: u64,
-        may_exceed: bool,
-        scope: Scope,
-    ) -> Result<Data, ErrorCode> {
+    async fn read(&self, fetch: &Fetch, left: u64, may_exceed: bool) -> Result<Data, ErrorCode> {
         let partition = self.partition.as_ref().map_err(|code| *code)?;
-        partition.check_epoch(self.wanted.current_leader_epoch)?;
+        let known = self.wanted.current_leader_epoch;
+        let leads = match partition.check_epoch(known) {
+            Ok(_) => true,
+            Err(ErrorCode::NotLeaderOrFollower) if fetch.may_follow() => {
+                partition.check_followed_epoch(known)?;
+                false
+            }
+            Err(code) => return Err(code),
+        };
         let reader = partition.readable()?.ok_or(ErrorCode::KafkaStorageError)?;
         let offsets = partition.offsets();
         let diverging = self.compare(reader)?;
         if diverging.is_some() {
-            let slice = LogSlice::default();
-            return Ok(Data { offsets, slice, aborted: None, diverging });
+            return Ok(Data { diverging, ..Data::nothing(offsets) });
+        }
+        if leads && fetch.may_follow() {
+            let preferred = preferred(&fetch.ctx, &fetch.rack, self);
+            if preferred.is_some() {
+                return Ok(Data { preferred, ..Data::nothing(offsets) });
+            }
         }
         let bytes_max = u64::try_from(self.wanted.bytes_max).unwrap_or(0).min(left);
         let from = self.wanted.fetch_offset;
-        let look = Look { from, bytes_max, offsets, may_exceed, scope };
+        let look = Look { from, bytes_max, offsets, may_exceed, scope: fetch.scope() };
         let read = match look.try_read(reader) {
             Ok(Some(found)) => Ok(found),
             Ok(None) => {
                 let reader = reader.clone();
-                run_blocking(threads, move || look.read(&reader)).await
+                run_blocking(&*fetch.ctx.broker.env.threads, move || look.read(&reader)).await
             }
             Err(error) => Err(error),
         };
@@ -415,163 +429,7 @@ impl Part {
             }
             error.code()
         })?;
-        Ok(Data { offsets, slice, aborted, diverging: None })
-    }
-}
-
-/// One read of a log.
-#[derive(Clone, Copy)]
-struct Look {
-    from: i64,
-    bytes_max: u64,
-    offsets: Offsets,
-    may_exceed: bool,
-    scope: Scope,
-}
-
-/// How far an asker may see.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// Up to the last stable offset.
-    Stable,
-    /// Up to the high watermark.
-    Committed,
-    /// Up to the log's end: followers.
-    Everything,
-}
-
-impl Scope {
-    fn end(self, offsets: &Offsets) -> i64 {
-        match self {
-            Scope::Stable => offsets.last_stable,
-            Scope::Committed => offsets.high_watermark,
-            Scope::Everything => offsets.log_end,
-        }
-    }
-}
-
-/// What it finds: batches, and for read_committed what was aborted among them.
-type Found = (LogSlice, Option<Vec<Aborted>>);
-
-impl Look {
-    /// What can be had without waiting for the disk; `None` where it has to be waited for.
-    fn try_read(self, reader: &LogReader) -> Result<Option<Found>, ReadError> {
-        let Look { from, bytes_max, offsets, may_exceed, scope } = self;
-        let upper = scope.end(&offsets);
-        Ok(if scope == Scope::Stable {
-            let found = reader.try_read_committed(from, bytes_max, upper, may_exceed)?;
-            found.map(|(slice, aborted)| (slice, Some(aborted)))
-        } else {
-            let found = reader.try_read(from, bytes_max, upper, may_exceed)?;
-            found.map(|slice| (slice, None))
-        })
-    }
-
-    fn read(self, reader: &LogReader) -> Result<Found, ReadError> {
-        let Look { from, bytes_max, offsets, may_exceed, scope } = self;
-        let upper = scope.end(&offsets);
-        Ok(if scope == Scope::Stable {
-            let (slice, aborted) = reader.read_committed(from, bytes_max, upper, may_exceed)?;
-            (slice, Some(aborted))
-        } else {
-            (reader.read(from, bytes_max, upper, may_exceed)?, None)
-        })
-    }
-}
-
-/// The registrations of a waiting fetch, taken back when it looks again or is given up.
-struct Registered<'a> {
-    signal: Arc<Signal>,
-    scope: Scope,
-    waiting: Vec<(&'a Partition, WaiterKey, i64)>,
-}
-
-impl<'a> Registered<'a> {
-    fn new(
-        parts: &'a [Part],
-        scope: Scope,
-        round: &Round,
-        wakes: &Arc<Wakes>,
-    ) -> Registered<'a> {
-        let signal = Arc::new(Signal::on(wakes));
-        let mut waiting = Vec::with_capacity(parts.len());
-        for (part, result) in parts.iter().zip(&round.results) {
-            let (Ok(partition), Ok(data)) = (&part.partition, result) else { continue };
-            let seen = awaited(scope, &data.offsets);
-            let beyond = seen.max(part.wanted.fetch_offset) + 1;
-            let key = waiters(scope, partition).add(beyond, &signal);
-            waiting.push((&**partition, key, beyond));
-        }
-        Registered { signal, scope, waiting }
-    }
-
-    fn is_overtaken(&self) -> bool {
-        let passed = |partition: &Partition, beyond: i64| {
-            awaited(self.scope, &partition.offsets()) >= beyond
-        };
-        self.waiting.iter().any(|(partition, _, beyond)| passed(partition, *beyond))
-    }
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        for (partition, key, _) in &self.waiting {
-            waiters(self.scope, partition).remove(*key);
-        }
-    }
-}
-
-/// Consumers wait for the high watermark, followers for the log's end.
-fn awaited(scope: Scope, offsets: &Offsets) -> i64 {
-    if scope == Scope::Everything { offsets.log_end } else { offsets.high_watermark }
-}
-
-fn waiters(scope: Scope, partition: &Partition) -> &Waiters {
-    if scope == Scope::Everything { partition.end_waiters() } else { partition.waiters() }
-}
-
-impl Asker {
-    fn of(ctx: &RequestContext, request: &FetchRequest) -> Asker {
-        let id = request.replica_id.max(request.replica_state.replica_id);
-        if id < 0 {
-            return Asker::Consumer;
-        }
-        let image = ctx.broker.image();
-        let own = image.broker(ctx.broker.id);
-        let among_brokers =
-            own.is_some_and(|own| own.inter_broker_listener == ctx.connection.listener.name);
-        let broker_epoch = request.replica_state.replica_epoch;
-        let registered = image.broker(id).is_some_and(|it| it.broker_epoch == broker_epoch);
-        if among_brokers && registered && id != ctx.broker.id {
-            Asker::Replica(Replica { id, broker_epoch })
-        } else {
-            Asker::Stranger
-        }
-    }
-}
-
-/// Notes what a follower says that it holds, where its log is the same as this one up to there.
-fn take_word(ctx: &RequestContext, parts: &[Part], replica: Replica) {
-    let image = ctx.broker.image();
-    let Some(epoch) = image.broker_epoch(replica.id) else { return };
-    for part in parts {
-        let Ok(partition) = &part.partition else { continue };
-        let leader_epoch = part.wanted.current_leader_epoch;
-        let agrees = || {
-            let reader = partition.readable().ok()??;
-            let offset = part.wanted.fetch_offset;
-            let within = offset >= reader.log_start_offset() && offset <= reader.log_end_offset();
-            (within && part.compare(reader).ok()?.is_none()).then_some(offset)
-        };
-        let Some(offset) = agrees() else { continue };
-        let sound_since = epoch.sound_since(partition.flush_class());
-        let Replica { id, broker_epoch } = replica;
-        let stays = !epoch.shutting_down;
-        let fetch = ReplicaFetch { id, broker_epoch, sound_since, stays, offset };
-        // Refused where the epoch is over: the read says so.
-        if let Ok(true) = partition.replica_fetched(leader_epoch, fetch) {
-            ctx.broker.isr_changes.look_at(partition);
-        }
+        Ok(Data { slice, aborted, ..Data::nothing(offsets) })
     }
 }
 
@@ -605,6 +463,7 @@ fn wanted(by_id: bool, topic: FetchTopic) -> impl Iterator<Item = Wanted> {
         bytes_max: part.partition_max_bytes,
         current_leader_epoch: part.current_leader_epoch,
         last_fetched_epoch: part.last_fetched_epoch,
+        log_start_offset: part.log_start_offset,
     })
 }
 
@@ -619,7 +478,7 @@ fn told(result: &Result<Data, ErrorCode>) -> Told {
             error: ErrorCode::None,
             high_watermark: data.offsets.high_watermark,
             log_start_offset: data.offsets.log_start,
-            has_records: !data.slice.is_empty(),
+            has_records: !data.slice.is_empty() || data.is_urgent(),
         },
         Err(error) => {
             Told { error: *error, high_watermark: -1, log_start_offset: -1, has_records: false }

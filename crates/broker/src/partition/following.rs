@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use klamm_cluster::FlushClass;
 use klamm_log::{AppendError, Log, TruncateError};
+use klamm_protocol::ErrorCode;
 use thiserror::Error;
 use tracing::warn;
 
@@ -98,6 +99,20 @@ impl Partition {
     /// Whom it follows now.
     pub(crate) fn following(&self) -> Option<Following> {
         self.lock().following
+    }
+
+    /// Compares the leader epoch that a consumer knows (-1: none) with the one that is followed.
+    ///
+    /// # Errors
+    /// When they differ, or nobody is followed.
+    pub(crate) fn check_followed_epoch(&self, known: i32) -> Result<(), ErrorCode> {
+        let epoch = self.following().ok_or(ErrorCode::NotLeaderOrFollower)?.epoch;
+        match known {
+            -1 => Ok(()),
+            known if known < epoch => Err(ErrorCode::FencedLeaderEpoch),
+            known if known > epoch => Err(ErrorCode::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
     }
 
     /// Where it stands in the epoch; `None` while something is on its way to the disk: wait with

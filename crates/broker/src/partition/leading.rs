@@ -140,6 +140,12 @@ impl Partition {
         Ok(changes)
     }
 
+    /// The followers in sync that hold the record at `offset`, each with its log's end.
+    pub(crate) fn holders(&self, offset: i64) -> Vec<(i32, i64)> {
+        let state = self.lock();
+        state.replication.as_ref().map_or_else(Vec::new, |known| known.progress.holders(offset))
+    }
+
     /// Begins a change of the ISR, if one is due: what it adds counts as in sync from now on.
     pub(crate) fn begin_isr_change(&self, standing: impl Fn(i32) -> Standing) -> Option<IsrOrder> {
         let mut state = self.lock();

@@ -195,12 +195,15 @@ impl Round<'_> {
                 None => Progressed::Waits(now + backoff(&config)),
             });
         }
-        let peer = self.connected(link, &config).await?;
-        let request = self.request(&mut link.session, wanted, &config);
+        self.connect(link, &config).await?;
+        let Link { peer: Some(peer), session } = link else {
+            return Err(RoundError::Unreachable(self.leader));
+        };
+        let request = self.request(session, wanted, &config);
         let patience = wait_max(&config) + peer_settings(&config, &self.broker).timeout;
         let response = peer.call(&request, patience).await?;
         match error_code(response.error_code) {
-            ErrorCode::None => link.session.answered(response.session_id),
+            ErrorCode::None => session.answered(response.session_id),
             ErrorCode::FetchSessionIdNotFound
             | ErrorCode::InvalidFetchSessionEpoch
             | ErrorCode::FetchSessionTopicIdError => return Err(RoundError::Session),
@@ -211,21 +214,17 @@ impl Round<'_> {
         Ok(Progressed::Yes)
     }
 
-    async fn connected<'l>(
-        &self,
-        link: &'l mut Link,
-        config: &BrokerConfig,
-    ) -> Result<&'l mut Peer, RoundError> {
-        if link.peer.is_none() {
-            let image = self.broker.image();
-            let endpoint = inter_broker_endpoint(&image, self.leader)
-                .ok_or(RoundError::Unreachable(self.leader))?;
-            let settings = peer_settings(config, &self.broker);
-            link.session.reset();
-            link.peer =
-                Some(Peer::connect(&self.broker.env, self.leader, endpoint, &settings).await?);
+    async fn connect(&self, link: &mut Link, config: &BrokerConfig) -> Result<(), RoundError> {
+        if link.peer.is_some() {
+            return Ok(());
         }
-        Ok(link.peer.as_mut().expect("just connected"))
+        let image = self.broker.image();
+        let endpoint = inter_broker_endpoint(&image, self.leader)
+            .ok_or(RoundError::Unreachable(self.leader))?;
+        let settings = peer_settings(config, &self.broker);
+        link.session.reset();
+        link.peer = Some(Peer::connect(&self.broker.env, self.leader, endpoint, &settings).await?);
+        Ok(())
     }
 
     /// Opens the logs of what is new here, and makes them forget epochs in which this broker led and

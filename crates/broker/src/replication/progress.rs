@@ -38,6 +38,8 @@ pub(crate) struct ReplicaFetch {
     pub stays: bool,
     /// What it asks for.
     pub offset: i64,
+    /// The first offset of its log.
+    pub log_start: i64,
 }
 
 /// How a replica stands in the cluster, as the image has it.
@@ -190,6 +192,17 @@ impl Progress {
         });
         let held = held.chain(joining.map(|follower| follower.fetch.offset));
         held.fold(own_end, i64::min).max(high_watermark)
+    }
+
+    /// The followers in sync that hold the record at `offset`, each with its log's end.
+    pub(crate) fn holders(&self, offset: i64) -> Vec<(i32, i64)> {
+        let members = self.committed.isr.iter().filter(|member| member.id != self.me);
+        let fetches = members.filter_map(|member| self.followers.get(&member.id));
+        let fetches = fetches.map(|follower| follower.fetch);
+        fetches
+            .filter(|fetch| fetch.log_start <= offset && fetch.offset >= offset)
+            .map(|fetch| (fetch.id, fetch.offset))
+            .collect()
     }
 
     /// The ids, but for the leader's own.

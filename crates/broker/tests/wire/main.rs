@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests block and read real clocks")]
 
 mod broker;
+mod cluster;
 mod cold;
 mod compaction;
 mod connections;
@@ -11,6 +12,7 @@ mod log_dirs;
 mod many_names;
 mod offsets;
 mod producing;
+mod replication;
 mod restarts;
 mod sessions;
 mod settings;

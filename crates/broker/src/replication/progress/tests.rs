@@ -24,7 +24,7 @@ fn leads(isr: &[i32], min_isr: usize) -> Progress {
 }
 
 fn fetch(id: i32, offset: i64) -> ReplicaFetch {
-    ReplicaFetch { id, broker_epoch: 10, sound_since: 0, stays: true, offset }
+    ReplicaFetch { id, broker_epoch: 10, sound_since: 0, stays: true, offset, log_start: 0 }
 }
 
 fn all_here(_: i32) -> Standing {

@@ -1,0 +1,129 @@
+//! One look of a fetch at a log, and waiting for what it did not find.
+
+use std::sync::Arc;
+
+use klamm_log::{AbortedTransaction as Aborted, LogReader, LogSlice, ReadError};
+
+use super::{Part, Round};
+use crate::partition::{Offsets, Partition};
+use crate::waiters::{Signal, WaiterKey, Waiters};
+use crate::wakes::Wakes;
+
+/// One read of a log.
+#[derive(Clone, Copy)]
+pub(super) struct Look {
+    /// First offset asked for.
+    pub from: i64,
+    /// Most bytes.
+    pub bytes_max: u64,
+    /// The partition's offsets.
+    pub offsets: Offsets,
+    /// The first batch may be larger.
+    pub may_exceed: bool,
+    /// How far it may see.
+    pub scope: Scope,
+}
+
+/// How far an asker may see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Up to the last stable offset.
+    Stable,
+    /// Up to the high watermark.
+    Committed,
+    /// Up to the log's end: followers.
+    Everything,
+}
+
+impl Scope {
+    fn end(self, offsets: &Offsets) -> i64 {
+        match self {
+            Scope::Stable => offsets.last_stable,
+            Scope::Committed => offsets.high_watermark,
+            Scope::Everything => offsets.log_end,
+        }
+    }
+}
+
+/// What it finds: batches, and for read_committed what was aborted among them.
+pub(super) type Found = (LogSlice, Option<Vec<Aborted>>);
+
+impl Look {
+    /// What can be had without waiting for the disk; `None` where it has to be waited for.
+    pub(super) fn try_read(self, reader: &LogReader) -> Result<Option<Found>, ReadError> {
+        let Look { from, bytes_max, offsets, may_exceed, scope } = self;
+        let upper = scope.end(&offsets);
+        Ok(if scope == Scope::Stable {
+            let found = reader.try_read_committed(from, bytes_max, upper, may_exceed)?;
+            found.map(|(slice, aborted)| (slice, Some(aborted)))
+        } else {
+            let found = reader.try_read(from, bytes_max, upper, may_exceed)?;
+            found.map(|slice| (slice, None))
+        })
+    }
+
+    /// The same, waiting for the disk.
+    pub(super) fn read(self, reader: &LogReader) -> Result<Found, ReadError> {
+        let Look { from, bytes_max, offsets, may_exceed, scope } = self;
+        let upper = scope.end(&offsets);
+        Ok(if scope == Scope::Stable {
+            let (slice, aborted) = reader.read_committed(from, bytes_max, upper, may_exceed)?;
+            (slice, Some(aborted))
+        } else {
+            (reader.read(from, bytes_max, upper, may_exceed)?, None)
+        })
+    }
+}
+
+/// The registrations of a waiting fetch, taken back when it looks again or is given up.
+pub(super) struct Registered<'a> {
+    /// Fires when one of the partitions has news.
+    pub signal: Arc<Signal>,
+    scope: Scope,
+    waiting: Vec<(&'a Partition, WaiterKey, i64)>,
+}
+
+impl<'a> Registered<'a> {
+    pub(super) fn new(
+        parts: &'a [Part],
+        scope: Scope,
+        round: &Round,
+        wakes: &Arc<Wakes>,
+    ) -> Registered<'a> {
+        let signal = Arc::new(Signal::on(wakes));
+        let mut waiting = Vec::with_capacity(parts.len());
+        for (part, result) in parts.iter().zip(&round.results) {
+            let (Ok(partition), Ok(data)) = (&part.partition, result) else { continue };
+            let seen = awaited(scope, &data.offsets);
+            let beyond = seen.max(part.wanted.fetch_offset) + 1;
+            let key = waiters(scope, partition).add(beyond, &signal);
+            waiting.push((&**partition, key, beyond));
+        }
+        Registered { signal, scope, waiting }
+    }
+
+    /// Whether something came before it was registered.
+    pub(super) fn is_overtaken(&self) -> bool {
+        let passed = |partition: &Partition, beyond: i64| {
+            awaited(self.scope, &partition.offsets()) >= beyond
+        };
+        self.waiting.iter().any(|(partition, _, beyond)| passed(partition, *beyond))
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        for (partition, key, _) in &self.waiting {
+            waiters(self.scope, partition).remove(*key);
+        }
+    }
+}
+
+/// Consumers wait for the high watermark, followers for the log's end.
+fn awaited(scope: Scope, offsets: &Offsets) -> i64 {
+    if scope == Scope::Everything { offsets.log_end } else { offsets.high_watermark }
+}
+
+fn waiters(scope: Scope, partition: &Partition) -> &Waiters {
+    if scope == Scope::Everything { partition.end_waiters() } else { partition.waiters() }
+}

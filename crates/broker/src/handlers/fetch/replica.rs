@@ -1,0 +1,90 @@
+//! Fetches of followers, and consumers that are better off with a follower (KIP-392).
+
+use klamm_protocol::messages::fetch::FetchRequest;
+
+use super::Part;
+use crate::replication::ReplicaFetch;
+use crate::request::RequestContext;
+
+/// A broker that follows.
+#[derive(Clone, Copy)]
+pub(super) struct Replica {
+    id: i32,
+    broker_epoch: i64,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(super) enum Asker {
+    Consumer,
+    Replica(Replica),
+    /// It says that it is a replica, and is none.
+    Stranger,
+}
+
+impl Asker {
+    /// Who sent `request`.
+    pub(super) fn of(ctx: &RequestContext, request: &FetchRequest) -> Asker {
+        let id = request.replica_id.max(request.replica_state.replica_id);
+        if id < 0 {
+            return Asker::Consumer;
+        }
+        let image = ctx.broker.image();
+        let own = image.broker(ctx.broker.id);
+        let among_brokers =
+            own.is_some_and(|own| own.inter_broker_listener == ctx.connection.listener.name);
+        let broker_epoch = request.replica_state.replica_epoch;
+        let registered = image.broker(id).is_some_and(|it| it.broker_epoch == broker_epoch);
+        if among_brokers && registered && id != ctx.broker.id {
+            Asker::Replica(Replica { id, broker_epoch })
+        } else {
+            Asker::Stranger
+        }
+    }
+}
+
+/// Notes what a follower says that it holds, where its log is the same as this one up to there.
+pub(super) fn take_word(ctx: &RequestContext, parts: &[Part], replica: Replica) {
+    let image = ctx.broker.image();
+    let Some(epoch) = image.broker_epoch(replica.id) else { return };
+    for part in parts {
+        let Ok(partition) = &part.partition else { continue };
+        let leader_epoch = part.wanted.current_leader_epoch;
+        let agrees = || {
+            let reader = partition.readable().ok()??;
+            let offset = part.wanted.fetch_offset;
+            let within = offset >= reader.log_start_offset() && offset <= reader.log_end_offset();
+            (within && part.compare(reader).ok()?.is_none()).then_some(offset)
+        };
+        let Some(offset) = agrees() else { continue };
+        let sound_since = epoch.sound_since(partition.flush_class());
+        let Replica { id, broker_epoch } = replica;
+        let stays = !epoch.shutting_down;
+        let log_start = part.wanted.log_start_offset;
+        let fetch = ReplicaFetch { id, broker_epoch, sound_since, stays, offset, log_start };
+        // Refused where the epoch is over: the read says so.
+        if let Ok(true) = partition.replica_fetched(leader_epoch, fetch) {
+            ctx.broker.isr_changes.look_at(partition);
+        }
+    }
+}
+
+/// The follower that a consumer in `rack` should rather read from: in sync, in that rack, holding what
+/// is asked for. `None` where the leader is in the rack itself, or `replica.selector.class` does not
+/// ask for it.
+pub(super) fn preferred(ctx: &RequestContext, rack: &str, part: &Part) -> Option<i32> {
+    let config = ctx.broker.config();
+    let selector = config.replica_selector_class.as_deref().unwrap_or_default();
+    if rack.is_empty() || !selector.ends_with(".RackAwareReplicaSelector") {
+        return None;
+    }
+    let image = ctx.broker.image();
+    let in_rack = |id: i32| image.broker(id).is_some_and(|it| it.rack.as_deref() == Some(rack));
+    if in_rack(ctx.broker.id) {
+        return None;
+    }
+    let partition = part.partition.as_ref().ok()?;
+    let holders = partition.holders(part.wanted.fetch_offset).into_iter();
+    let near = holders.filter(|(id, _)| in_rack(*id));
+    near.max_by_key(|(id, end)| (*end, -id)).map(|(id, _)| id)
+}

@@ -1,0 +1,198 @@
+//! Several brokers on loopback whose tree is one and the same, in this process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use klamm_broker::config::load;
+use klamm_broker::{Broker, HomeFactory, RunningBroker};
+use klamm_cluster::tree::embedded::EmbeddedHome;
+use klamm_cluster::tree::{Home, SessionId, Tree, TreeError};
+use klamm_env::{Env, Loop};
+use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
+use klamm_protocol::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
+use klamm_protocol::messages::{CreateTopicsRequest, MetadataRequest, MetadataResponse};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::broker::eventually;
+use crate::socket::Socket;
+
+/// Brokers by id; what their disks hold outlives them.
+pub(crate) struct Cluster {
+    brokers: BTreeMap<i32, Member>,
+    dir: TempDir,
+    home: Arc<EmbeddedHome>,
+    settings: Vec<(String, String)>,
+    runtime: Runtime,
+    _tree: Loop,
+}
+
+struct Member {
+    running: Option<RunningBroker>,
+    runtime: Runtime,
+    sessions: Arc<Mutex<Vec<SessionId>>>,
+}
+
+/// The way of one broker to the common tree; remembers its sessions.
+struct Way {
+    home: Arc<EmbeddedHome>,
+    sessions: Arc<Mutex<Vec<SessionId>>>,
+}
+
+impl Home for Way {
+    fn connect(&self) -> BoxFuture<'_, Result<Arc<dyn Tree>, TreeError>> {
+        async move {
+            let tree = self.home.connect().await?;
+            self.sessions.lock().expect("not poisoned").push(tree.session());
+            Ok(tree)
+        }
+        .boxed()
+    }
+}
+
+struct Ways(Arc<Way>);
+
+impl HomeFactory for Ways {
+    fn home(&self, _: &Loop) -> Arc<dyn Home> {
+        let way: Arc<Way> = Arc::clone(&self.0);
+        way
+    }
+}
+
+impl Cluster {
+    /// Brokers 1 to `count`, with these settings each.
+    pub(crate) fn start(count: i32, settings: &[(&str, &str)]) -> Cluster {
+        let env = Env::real().expect("an environment");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = TempDir::new().expect("a directory");
+        let tree = env.threads.start_loops("tree", 1).expect("a thread").pop().expect("one loop");
+        let home = runtime.block_on(EmbeddedHome::open(&env, dir.path().join("tree"), &tree));
+        let home = Arc::new(home.expect("a tree"));
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let settings = settings.iter().map(own).collect();
+        let brokers = BTreeMap::new();
+        let mut cluster = Cluster { brokers, dir, home, settings, runtime, _tree: tree };
+        for id in 1..=count {
+            cluster.start_broker(id);
+        }
+        cluster
+    }
+
+    /// Where broker `id` keeps its logs.
+    pub(crate) fn data_dir(&self, id: i32) -> PathBuf {
+        self.dir.path().join(format!("broker-{id}"))
+    }
+
+    /// Starts a broker on what its disk holds.
+    pub(crate) fn start_broker(&mut self, id: i32) {
+        let sessions = Arc::new(Mutex::new(Vec::new()));
+        let way = Way { home: Arc::clone(&self.home), sessions: Arc::clone(&sessions) };
+        let mut settings = self.settings.clone();
+        for (key, value) in [
+            ("broker.id", id.to_string()),
+            ("log.dirs", self.data_dir(id).display().to_string()),
+            ("listeners", "PLAINTEXT://127.0.0.1:0".to_owned()),
+            ("zookeeper.connect", "localhost:1".to_owned()),
+        ] {
+            settings.push((key.to_owned(), value));
+        }
+        let loaded = load(None, &settings).expect("sound settings");
+        assert_eq!(loaded.reports, Vec::<String>::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let env = Env::real().expect("an environment");
+        let homes: Arc<dyn HomeFactory> = Arc::new(Ways(Arc::new(way)));
+        let started = Broker::start_with(env, loaded.config, Some(homes));
+        let running = runtime.block_on(started).expect("a broker");
+        self.brokers.insert(id, Member { running: Some(running), runtime, sessions });
+    }
+
+    /// Ends a broker without a word: its connections break, its session is over.
+    pub(crate) fn kill(&mut self, id: i32) {
+        let member = self.brokers.remove(&id).expect("it runs");
+        let sessions = member.sessions.lock().expect("not poisoned").clone();
+        drop(member);
+        for session in sessions {
+            self.runtime.block_on(self.home.expire(session));
+        }
+    }
+
+    /// Stops a broker in order.
+    pub(crate) fn stop(&mut self, id: i32) {
+        let mut member = self.brokers.remove(&id).expect("it runs");
+        let running = member.running.take().expect("it runs");
+        member.runtime.block_on(running.stop());
+    }
+
+    /// A connection to broker `id`.
+    pub(crate) fn connect(&self, id: i32) -> Socket {
+        let member = self.brokers.get(&id).expect("it runs");
+        Socket::connect(member.running.as_ref().expect("it runs").address())
+    }
+
+    fn any(&self) -> i32 {
+        *self.brokers.keys().next().expect("one runs")
+    }
+
+    /// The cluster as broker `id` sees it.
+    pub(crate) fn metadata(&self, id: i32) -> MetadataResponse {
+        self.connect(id).call(12, &MetadataRequest { topics: None, ..MetadataRequest::default() })
+    }
+
+    /// A partition as broker `id` sees it.
+    pub(crate) fn partition(&self, id: i32, topic: &str, index: i32) -> MetadataResponsePartition {
+        let topics = self.metadata(id).topics;
+        let named = |found: &MetadataResponseTopic| found.name.as_deref() == Some(topic);
+        let found = topics.into_iter().find(named).expect("the topic is there");
+        let numbered = |found: &MetadataResponsePartition| found.partition_index == index;
+        found.partitions.into_iter().find(numbered).expect("the partition is there")
+    }
+
+    /// Creates a topic of `partitions`, everywhere.
+    pub(crate) fn topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: (*name).to_owned(),
+            value: Some((*value).to_owned()),
+        };
+        let topic = CreatableTopic {
+            name: name.to_owned(),
+            num_partitions: partitions,
+            replication_factor: i16::try_from(self.brokers.len()).expect("a few"),
+            configs: configs.iter().map(config).collect(),
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: 10_000,
+            ..CreateTopicsRequest::default()
+        };
+        let controller = self.metadata(self.any()).controller_id;
+        let response = self.connect(controller).call(7, &request);
+        assert_eq!(response.topics[0].error_code, 0, "{response:?}");
+        for id in self.brokers.keys() {
+            eventually("every broker knows the topic", || {
+                let topics = self.metadata(*id).topics;
+                topics.iter().any(|found| found.name.as_deref() == Some(name))
+            });
+        }
+    }
+
+    /// The leader of a partition, once broker `asked` knows one other than `but`.
+    pub(crate) fn leader(&self, topic: &str, index: i32, but: Option<i32>) -> i32 {
+        let mut leader = -1;
+        eventually("somebody leads", || {
+            leader = self.partition(self.any(), topic, index).leader_id;
+            leader >= 0 && Some(leader) != but && self.brokers.contains_key(&leader)
+        });
+        leader
+    }
+
+    /// Waits until that many replicas are in sync.
+    pub(crate) fn in_sync(&self, topic: &str, index: i32, count: usize) {
+        eventually("replicas are in sync", || {
+            self.partition(self.any(), topic, index).isr_nodes.len() == count
+        });
+    }
+}

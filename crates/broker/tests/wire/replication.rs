@@ -1,0 +1,172 @@
+//! Several brokers hold the same records, and lose none when one of them goes.
+
+use bytes::Bytes;
+use klamm_protocol::ErrorCode;
+use klamm_protocol::messages::FetchRequest;
+use klamm_protocol::messages::fetch::ReplicaState;
+
+use crate::broker::eventually;
+use crate::cluster::Cluster;
+use crate::socket::{Socket, batch, fetch_request, records};
+
+/// Followers and leaders give up on each other within a test's time.
+const QUICK: &[(&str, &str)] = &[
+    ("replica.lag.time.max.ms", "1500"),
+    ("replica.fetch.backoff.ms", "50"),
+    ("replica.fetch.wait.max.ms", "100"),
+    ("default.replication.factor", "3"),
+];
+
+fn values(socket: &mut Socket, topic: &str) -> Vec<Bytes> {
+    let data = socket.fetch(topic, 0, 0, 0);
+    assert_eq!(data.error_code, 0);
+    records(&data).into_iter().map(|(_, value)| value).collect()
+}
+
+fn produced(socket: &mut Socket, topic: &str, value: &[u8]) -> ErrorCode {
+    let answer = socket.produce(topic, 0, -1, batch(&[value]));
+    ErrorCode::from_i16(answer.error_code).expect("a known code")
+}
+
+#[test]
+fn what_is_acknowledged_outlives_its_leader() {
+    for flush in ["acked", "os"] {
+        let mut cluster = Cluster::start(3, QUICK);
+        cluster.topic("t", 1, &[("min.insync.replicas", "2"), ("flush", flush)]);
+        let first = cluster.leader("t", 0, None);
+        let mut socket = cluster.connect(first);
+        for value in [b"one", b"two"] {
+            assert_eq!(produced(&mut socket, "t", value), ErrorCode::None);
+        }
+        drop(socket);
+        cluster.kill(first);
+        let second = cluster.leader("t", 0, Some(first));
+        let mut socket = cluster.connect(second);
+        eventually("the new leader shows what was acknowledged", || {
+            values(&mut socket, "t") == [b"one".as_slice(), b"two"]
+        });
+        assert_eq!(produced(&mut socket, "t", b"three"), ErrorCode::None);
+        cluster.in_sync("t", 0, 2);
+        cluster.start_broker(first);
+        cluster.in_sync("t", 0, 3);
+        drop(socket);
+        // What the first one missed, it holds now.
+        cluster.kill(second);
+        cluster.leader("t", 0, Some(second));
+        cluster.in_sync("t", 0, 2);
+    }
+}
+
+#[test]
+fn a_clean_stop_hands_leadership_over_first() {
+    let mut cluster = Cluster::start(3, QUICK);
+    cluster.topic("t", 1, &[("min.insync.replicas", "2")]);
+    let first = cluster.leader("t", 0, None);
+    assert_eq!(produced(&mut cluster.connect(first), "t", b"kept"), ErrorCode::None);
+    cluster.stop(first);
+    let second = cluster.leader("t", 0, Some(first));
+    let mut socket = cluster.connect(second);
+    assert_eq!(produced(&mut socket, "t", b"more"), ErrorCode::None);
+    eventually("both are there", || values(&mut socket, "t").len() == 2);
+    cluster.start_broker(first);
+    cluster.in_sync("t", 0, 3);
+}
+
+#[test]
+fn below_min_insync_replicas_nothing_is_acknowledged_and_nothing_becomes_visible() {
+    let mut cluster = Cluster::start(3, QUICK);
+    cluster.topic("t", 1, &[("min.insync.replicas", "2")]);
+    let leader = cluster.leader("t", 0, None);
+    let mut socket = cluster.connect(leader);
+    assert_eq!(produced(&mut socket, "t", b"seen"), ErrorCode::None);
+    let others: Vec<i32> = (1..=3).filter(|id| *id != leader).collect();
+    for other in &others {
+        cluster.kill(*other);
+    }
+    cluster.in_sync("t", 0, 1);
+    assert_eq!(produced(&mut socket, "t", b"refused"), ErrorCode::NotEnoughReplicas);
+    let alone = socket.produce("t", 0, 1, batch(&[b"unseen"]));
+    assert_eq!(alone.error_code, 0, "acks=1 does not ask the others");
+    assert_eq!(values(&mut socket, "t"), [b"seen".as_slice()]);
+    cluster.start_broker(others[0]);
+    eventually("with two in sync it is committed", || {
+        values(&mut socket, "t") == [b"seen".as_slice(), b"unseen"]
+    });
+}
+
+#[test]
+fn a_leader_that_returns_cuts_what_nobody_else_has() {
+    let mut cluster = Cluster::start(2, QUICK);
+    cluster.topic("t", 1, &[("min.insync.replicas", "2")]);
+    let first = cluster.leader("t", 0, None);
+    let second = 3 - first;
+    assert_eq!(produced(&mut cluster.connect(first), "t", b"both"), ErrorCode::None);
+    cluster.kill(second);
+    cluster.in_sync("t", 0, 1);
+    // Not committed: two have to hold it.
+    let lonely = cluster.connect(first).produce("t", 0, 1, batch(&[b"lonely"]));
+    assert_eq!((lonely.error_code, lonely.base_offset), (0, 1));
+    cluster.kill(first);
+    // It left the ISR with everything that was committed, and is eligible.
+    cluster.start_broker(second);
+    assert_eq!(cluster.leader("t", 0, Some(first)), second);
+    let later = cluster.connect(second).produce("t", 0, 1, batch(&[b"later"]));
+    assert_eq!((later.error_code, later.base_offset), (0, 1));
+    cluster.start_broker(first);
+    cluster.in_sync("t", 0, 2);
+    cluster.stop(second);
+    assert_eq!(cluster.leader("t", 0, Some(second)), first);
+    let mut socket = cluster.connect(first);
+    assert_eq!(socket.produce("t", 0, 1, batch(&[b"last"])).base_offset, 2);
+    cluster.start_broker(second);
+    eventually("the new leader's records, and not the old one's", || {
+        values(&mut socket, "t") == [b"both".as_slice(), b"later", b"last"]
+    });
+}
+
+#[test]
+fn a_client_that_says_it_is_a_replica_learns_nothing_and_moves_nothing() {
+    let mut cluster = Cluster::start(2, QUICK);
+    cluster.topic("t", 1, &[("min.insync.replicas", "1")]);
+    let leader = cluster.leader("t", 0, None);
+    let follower = 3 - leader;
+    cluster.kill(follower);
+    let mut socket = cluster.connect(leader);
+    assert_eq!(socket.produce("t", 0, 1, batch(&[b"mine"])).error_code, 0);
+    for (id, epoch) in [(follower, 1), (leader, 1), (77, -1)] {
+        let mut request: FetchRequest = fetch_request("t", 0, 0, 0);
+        request.replica_state = ReplicaState { replica_id: id, replica_epoch: epoch };
+        request.topics[0].partitions[0].current_leader_epoch = 0;
+        request.topics[0].topic_id = cluster.metadata(leader).topics[0].topic_id;
+        request.topics[0].topic = String::new();
+        let response = socket.call(16, &request);
+        let data = &response.responses[0].partitions[0];
+        assert_ne!(data.error_code, 0, "broker {id} in epoch {epoch}");
+    }
+}
+
+#[test]
+fn the_same_offsets_hold_the_same_records_on_every_replica() {
+    let mut cluster = Cluster::start(3, QUICK);
+    cluster.topic("t", 4, &[("min.insync.replicas", "2")]);
+    for index in 0..4 {
+        let leader = cluster.leader("t", index, None);
+        let mut socket = cluster.connect(leader);
+        for n in 0..20_u8 {
+            let answer = socket.produce("t", index, -1, batch(&[&[n; 1000]]));
+            assert_eq!(answer.error_code, 0);
+        }
+    }
+    for id in 1..=3 {
+        cluster.stop(id);
+    }
+    for index in 0..4 {
+        let logs: Vec<Vec<u8>> = (1..=3)
+            .map(|id| {
+                let log = cluster.data_dir(id).join(format!("t-{index}/00000000000000000000.log"));
+                std::fs::read(log).expect("a segment")
+            })
+            .collect();
+        assert!(!logs[0].is_empty() && logs[0] == logs[1] && logs[1] == logs[2]);
+    }
+}
