@@ -14,6 +14,7 @@ use klamm_cluster::controller::{
     self, ControllerHandle, ControllerSettings, ControllerState, PartitionDefaults, Registered,
 };
 use klamm_cluster::image::{ImageError, ImageWatch};
+use klamm_cluster::moving::{MoveError, move_tree};
 use klamm_cluster::nodes::broker::{Endpoint, EpochNode, RegistrationNode};
 use klamm_cluster::registration::{self, RegistrationError, open_cluster, settled_registration};
 use klamm_cluster::restart::{self, FoundDir, Pair, RestartRefusal};
@@ -39,6 +40,8 @@ use crate::request::ListenerInfo;
 
 /// The folder of the embedded tree, in the first log directory.
 const TREE_DIR: &str = "klamm.tree";
+/// The same, once its content is in an ensemble.
+const MOVED_TREE_DIR: &str = "klamm.tree.moved";
 /// How long a deleted topic stays in the tree, so that every broker sees its mark.
 const PURGE_DELAY: Duration = Duration::from_secs(60);
 /// Longest wait for others to take over what a stopping broker leads.
@@ -61,6 +64,9 @@ pub enum MembershipError {
     /// The tree cannot be read.
     #[error("the tree: {0}")]
     Image(#[from] ImageError),
+    /// The broker's own tree cannot be brought along.
+    #[error("the tree of this data directory cannot be moved into the ensemble: {0}")]
+    Move(#[from] MoveError),
     /// The tree refuses this broker.
     #[error(transparent)]
     Registration(#[from] RegistrationError),
@@ -125,6 +131,9 @@ impl Membership {
         let control = control.into_iter().next().expect("one loop was asked for");
         let home = open_home(env, config, broker_id, &log_dirs, &control, homes).await?;
         let tree = home.connect().await?;
+        if config.zookeeper_connect.is_some() {
+            bring_own_tree(env, &log_dirs, &control, &*tree).await?;
+        }
         let cluster = open_cluster(&*tree, &new_cluster_id(env, &log_dirs)).await?;
         for dir in &log_dirs {
             dir.check_owner(&cluster.cluster_id, broker_id)?;
@@ -290,6 +299,37 @@ async fn open_home(
         readable_by_all: false,
     };
     Ok(Arc::new(ZooKeeperHome::new(env, ensemble, control)))
+}
+
+/// A broker that has worked alone takes its tree along into the ensemble.
+async fn bring_own_tree(
+    env: &Env,
+    log_dirs: &[Arc<LogDir>],
+    control: &Loop,
+    ensemble: &dyn Tree,
+) -> Result<(), MembershipError> {
+    let own = log_dirs[0].path().join(TREE_DIR);
+    let (files, looked_at) = (Arc::clone(&env.files), own.clone());
+    let found = run_blocking(&*env.threads, move || files.metadata(&looked_at)).await;
+    let failed = |error| MembershipError::Io { path: text(&own), error };
+    if found.map_err(failed)?.is_none() {
+        return Ok(());
+    }
+    let home = EmbeddedHome::open(env, own.clone(), control).await?;
+    let moved = move_tree(&*home.connect().await?, ensemble).await;
+    match moved {
+        Ok(moved) => info!(?moved, "the tree of this data directory is in the ensemble now"),
+        // It was made before its first write.
+        Err(MoveError::Nothing) => {}
+        Err(error) => return Err(error.into()),
+    }
+    drop(home);
+    let (files, from, dir) = (Arc::clone(&env.files), own.clone(), log_dirs[0].path().to_owned());
+    let put_aside = move || {
+        files.rename(&from, &dir.join(MOVED_TREE_DIR))?;
+        files.sync_dir(&dir)
+    };
+    run_blocking(&*env.threads, put_aside).await.map_err(failed)
 }
 
 async fn open_log_dirs(

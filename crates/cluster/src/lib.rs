@@ -15,6 +15,7 @@ pub mod controller;
 pub mod image;
 pub mod isr;
 pub mod lease;
+pub mod moving;
 pub mod nodes;
 pub mod registration;
 pub mod restart;

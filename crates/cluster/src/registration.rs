@@ -34,6 +34,15 @@ pub enum RegistrationError {
         /// One node that is there.
         found: String,
     },
+    /// A broker's own tree was on its way here when the move was broken off.
+    #[error(
+        "the tree of cluster {id} has not been moved here completely: start the broker again that \
+         has it on its disk"
+    )]
+    Incomplete {
+        /// Whose tree it is to be.
+        id: String,
+    },
     /// Another broker has registered under this id since it was read.
     #[error("broker id {id} was registered by another process in the meantime")]
     Overtaken {
@@ -64,10 +73,13 @@ pub async fn open_cluster(
             caught_up => caught_up?,
         }
         if let Some(node) = tree.find(&path).await? {
-            return Ok(decode(&path, &node.data)?);
+            let node: ClusterNode = decode(&path, &node.data)?;
+            let id = node.cluster_id.clone();
+            return if node.incomplete { Err(RegistrationError::Incomplete { id }) } else { Ok(node) };
         }
         refuse_foreign(tree).await?;
-        let node = ClusterNode { format: FORMAT, cluster_id: new_cluster_id.to_owned() };
+        let cluster_id = new_cluster_id.to_owned();
+        let node = ClusterNode { format: FORMAT, cluster_id, incomplete: false };
         match tree.multi(set_up(&node)).await {
             Ok(_) => return Ok(node),
             Err(failed) if failed.error.is_unclear() || failed.error.is_conflict() => {}
@@ -77,7 +89,9 @@ pub async fn open_cluster(
     Err(TreeError::ConnectionLoss.into())
 }
 
-async fn refuse_foreign(tree: &dyn Tree) -> Result<(), RegistrationError> {
+/// # Errors
+/// [`RegistrationError::ForeignTree`] where there are nodes, but no `/klamm`.
+pub(crate) async fn refuse_foreign(tree: &dyn Tree) -> Result<(), RegistrationError> {
     let children = tree.children("/").await?;
     if children.iter().any(|name| name == "klamm") {
         // Set up by another broker since it was looked for: the next look finds it.

@@ -12,7 +12,9 @@
 //! | -6 | 11 | the first offset that waits for remote storage: -1, there is none |
 //!
 //! A time is answered with the first record that is not older; records that this reader cannot see
-//! yet do not count. A partition that stands twice in the request is answered once, with
+//! yet do not count. A leader that was elected a moment ago and has not heard of its followers since
+//! does not know what is committed: OFFSET_NOT_AVAILABLE, rather than an end before the one that was
+//! told last. A partition that stands twice in the request is answered once, with
 //! INVALID_REQUEST; a negative time that the version does not know is UNSUPPORTED_VERSION for that partition.
 
 use std::collections::{BTreeSet, HashSet};
@@ -41,8 +43,10 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 const CONSUMER: i32 = -1;
 /// `isolation_level` of read_committed.
 const READ_COMMITTED: i8 = 1;
-/// The first version with OFFSET_NOT_AVAILABLE and leader epochs in answers is 4.
+/// The first version with leader epochs in answers.
 const EPOCHS_SINCE: i16 = 4;
+/// The first version with OFFSET_NOT_AVAILABLE.
+const NOT_AVAILABLE_SINCE: i16 = 5;
 
 pub(crate) async fn handle(
     ctx: &RequestContext,
@@ -155,6 +159,11 @@ async fn find(
     let leader_epoch = partition.check_epoch(asked.current_leader_epoch)?;
     let reader = partition.open().await?.clone();
     let offsets = partition.offsets();
+    if view.replica_id == CONSUMER && timestamp != EARLIEST && !partition.knows_what_is_committed() {
+        let coded = ctx.api_version >= NOT_AVAILABLE_SINCE;
+        let old = ErrorCode::LeaderNotAvailable;
+        return Err(if coded { ErrorCode::OffsetNotAvailable } else { old });
+    }
     let found = |offset, leader_epoch| {
         Found::Offset(TimestampAndOffset { timestamp: -1, offset, leader_epoch })
     };

@@ -140,6 +140,13 @@ impl Partition {
         Ok(changes)
     }
 
+    /// Whether everything that was ever told to be committed is below the high watermark.
+    pub(crate) fn knows_what_is_committed(&self) -> bool {
+        let state = self.lock();
+        let known = state.replication.as_ref();
+        known.is_none_or(|known| known.progress.is_past_start(self.high_watermark()))
+    }
+
     /// The followers in sync that hold the record at `offset`, each with its log's end.
     pub(crate) fn holders(&self, offset: i64) -> Vec<(i32, i64)> {
         let state = self.lock();

@@ -145,6 +145,12 @@ impl Progress {
         self.epoch_start.get_or_insert(log_end);
     }
 
+    /// Whether the high watermark has come as far as the log was when the epoch began: below, somebody
+    /// may have been told more.
+    pub(crate) fn is_past_start(&self, high_watermark: i64) -> bool {
+        self.epoch_start.is_some_and(|start| high_watermark >= start)
+    }
+
     /// Takes a newer state of the same leader epoch over (R13); whether it is newer.
     pub(crate) fn apply(&mut self, state: Committed) -> bool {
         if state.partition_epoch <= self.committed.partition_epoch {

@@ -14,6 +14,9 @@ pub struct ClusterNode {
     pub format: u32,
     /// Kafka's cluster id: a random UUID in base64, the same as in `meta.properties`.
     pub cluster_id: String,
+    /// The tree is being moved here and not to be used yet ([`crate::moving`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
 }
 
 impl NodeValue for ClusterNode {

@@ -35,7 +35,8 @@ fn partition() -> PartitionNode {
 #[test]
 fn every_node_reads_back() {
     let id = Uuid::from_u128(0x1234_5678_9abc_def0_1122_3344_5566_7788);
-    reads_back(&ClusterNode { format: 1, cluster_id: "x".into() });
+    reads_back(&ClusterNode { format: 1, cluster_id: "x".into(), incomplete: false });
+    reads_back(&ClusterNode { format: 1, cluster_id: "x".into(), incomplete: true });
     reads_back(&ControllerNode { broker_id: 1, broker_epoch: 2, nonce: u64::MAX });
     reads_back(&ControllerEpochNode { epoch: 3 });
     reads_back(&RegistrationNode {
