@@ -13,11 +13,12 @@ use klamm_env::network::SocketOptions;
 use klamm_env::threads::run_blocking;
 use klamm_env::{Env, Loop};
 use klamm_log::Log;
+use klamm_protocol::ErrorCode;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::config::{BrokerConfig, Listener, TopicConfig};
+use crate::config::{BrokerConfig, Listener, LostSession, TopicConfig};
 use crate::connection::ConnectionLimits;
 use crate::coordinators::{Coordinators, forget_deleted, run_upkeep};
 use crate::data_dir::DataDir;
@@ -91,6 +92,13 @@ impl Broker {
     /// The epoch of this broker's newest registration.
     pub(crate) fn epoch(&self) -> i64 {
         self.fence.broker_epoch()
+    }
+
+    /// # Errors
+    /// NOT_LEADER_OR_FOLLOWER while `zookeeper.lost.session=fence` has the broker serve no data (R5).
+    pub(crate) fn check_served(&self) -> Result<(), ErrorCode> {
+        let fences = self.config.load().zookeeper_lost_session == LostSession::Fence;
+        if fences && self.fence.is_lost() { Err(ErrorCode::NotLeaderOrFollower) } else { Ok(()) }
     }
 
     /// Whether the broker is about to stop: nothing waits for data any more.

@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
+use klamm_protocol::ErrorCode;
+use uuid::Uuid;
 
 use crate::broker::Broker;
+use crate::partition::Partition;
 use crate::wakes::Wakes;
 
 /// One request, apart from its body.
@@ -22,6 +25,31 @@ pub(crate) struct RequestContext {
 }
 
 impl RequestContext {
+    /// The partition of a topic by name, as far as this broker serves it.
+    ///
+    /// # Errors
+    /// As [`crate::partitions::Partitions::leader`]; NOT_LEADER_OR_FOLLOWER while the broker serves
+    /// no data.
+    pub(crate) fn partition(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+        let found = self.broker.partitions.leader(topic, index)?;
+        self.broker.check_served()?;
+        Ok(found)
+    }
+
+    /// The same by the topic's id.
+    ///
+    /// # Errors
+    /// As [`crate::partitions::Partitions::leader_of_id`], and as above.
+    pub(crate) fn partition_of_id(
+        &self,
+        topic: Uuid,
+        index: i32,
+    ) -> Result<Arc<Partition>, ErrorCode> {
+        let found = self.broker.partitions.leader_of_id(topic, index)?;
+        self.broker.check_served()?;
+        Ok(found)
+    }
+
     /// The client's address as Kafka writes it in group descriptions: `/127.0.0.1`.
     pub(crate) fn client_host(&self) -> String {
         format!("/{}", self.connection.peer.ip())

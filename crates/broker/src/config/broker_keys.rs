@@ -1,7 +1,7 @@
 //! The settings of a broker.
 
 use super::key::{
-    Allowed, CleanupPolicy, CompressionType, FlushClass, Key, Kind, Origin, RecordValidation,
+    Allowed, CleanupPolicy, CompressionType, FlushClass, Key, Kind, LostSession, Origin, RecordValidation,
     TimestampType, Update,
 };
 
@@ -90,6 +90,8 @@ broker_table! {
         "Milliseconds to wait for a session with the ensemble to begin; zookeeper.session.timeout.ms if not given.";
     zookeeper_max_in_flight_requests: i32, "zookeeper.max.in.flight.requests", Int, Some("10"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
         "Requests to the ensemble that wait for an answer at most.";
+    zookeeper_lost_session: LostSession, "zookeeper.lost.session", String, Some("serve"), Allowed::OneOf(LostSession::WORDS), ReadOnly, Origin::Klamm,
+        "What the broker does while its session with the ensemble may be over: serve goes on with acks=all, reads and followers, none of which can lose anything, though a reader may see an old state; fence refuses all of it, so that no reader sees a state older than the session time-out.";
     log_dir: String, "log.dir", String, Some("klamm-data"), Allowed::Any, ReadOnly, PLACE_OF_DATA,
         "The directory for logs, where log.dirs is not given.";
     log_dirs: Option<Vec<String>>, "log.dirs", List, None, Allowed::Any, ReadOnly, Origin::Kafka,

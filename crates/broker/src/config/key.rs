@@ -290,6 +290,13 @@ word_fields! {
         /// When every in-sync replica's operating system has it, as in Kafka.
         Os = "os",
     }
+    /// What a broker does that may have been given up by the ensemble (R5).
+    LostSession {
+        /// It serves what is safe without it: acks=all, reads, followers.
+        Serve = "serve",
+        /// It serves no data.
+        Fence = "fence",
+    }
     /// How closely a produced batch is looked at.
     RecordValidation {
         /// Header, lengths and checksum.

@@ -34,7 +34,7 @@ pub(crate) use describe::{
 };
 pub use docs::config_page;
 pub use key::{
-    Allowed, CleanupPolicy, CompressionType, FlushClass, Key, Kind, Origin, RecordValidation,
+    Allowed, CleanupPolicy, CompressionType, FlushClass, Key, Kind, LostSession, Origin, RecordValidation,
     Synonym, TimestampType, Update,
 };
 pub use listeners::{Endpoint, Listener};

@@ -76,6 +76,7 @@ impl Coordinators {
 
     async fn shard_at(&self, broker: &Arc<Broker>, index: i32) -> Result<Arc<Shard>, ErrorCode> {
         let not_coordinator = |_| ErrorCode::NotCoordinator;
+        broker.check_served().map_err(not_coordinator)?;
         let partition = broker.partitions.leader(OFFSETS_TOPIC, index).map_err(not_coordinator)?;
         let slot = self.slot(index);
         let mut slot = slot.lock().await;

@@ -61,7 +61,7 @@ async fn delete(
     asked: &DeleteRecordsPartition,
     changed: &mut Vec<Arc<DataDir>>,
 ) -> Result<i64, ErrorCode> {
-    let partition = ctx.broker.partitions.leader(topic, asked.partition_index)?;
+    let partition = ctx.partition(topic, asked.partition_index)?;
     if ctx.broker.fence.is_lost() {
         return Err(ErrorCode::NotLeaderOrFollower);
     }

@@ -355,10 +355,9 @@ impl Fetch {
 
 impl Part {
     fn find(ctx: &RequestContext, wanted: Wanted, asker: Asker) -> Part {
-        let partitions = &ctx.broker.partitions;
         let mut partition = match &wanted.topic {
-            TopicRef::Name(name) => partitions.leader(name, wanted.index),
-            TopicRef::Id(id) => partitions.leader_of_id(*id, wanted.index),
+            TopicRef::Name(name) => ctx.partition(name, wanted.index),
+            TopicRef::Id(id) => ctx.partition_of_id(*id, wanted.index),
         };
         let refused = match (asker, wanted.current_leader_epoch) {
             (Asker::Consumer, _) => None,
@@ -391,6 +390,8 @@ impl Part {
 
     async fn read(&self, fetch: &Fetch, left: u64, may_exceed: bool) -> Result<Data, ErrorCode> {
         let partition = self.partition.as_ref().map_err(|code| *code)?;
+        // Also one that has waited meanwhile.
+        fetch.ctx.broker.check_served()?;
         let known = self.wanted.current_leader_epoch;
         let leads = match partition.check_epoch(known) {
             Ok(_) => true,

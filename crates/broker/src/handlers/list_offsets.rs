@@ -155,7 +155,7 @@ async fn find(
     if !knows(ctx.api_version, timestamp) {
         return Err(ErrorCode::UnsupportedVersion);
     }
-    let partition = ctx.broker.partitions.leader(topic, asked.partition_index)?;
+    let partition = ctx.partition(topic, asked.partition_index)?;
     let leader_epoch = partition.check_epoch(asked.current_leader_epoch)?;
     let reader = partition.open().await?.clone();
     let offsets = partition.offsets();

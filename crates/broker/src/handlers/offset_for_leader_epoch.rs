@@ -39,7 +39,7 @@ async fn find(
     topic: &str,
     asked: &OffsetForLeaderPartition,
 ) -> Result<EpochEndOffset, ErrorCode> {
-    let partition = ctx.broker.partitions.leader(topic, asked.partition)?;
+    let partition = ctx.partition(topic, asked.partition)?;
     partition.check_epoch(asked.current_leader_epoch)?;
     let reader = partition.open().await?;
     let (leader_epoch, end_offset) = reader.end_offset_for_epoch(asked.leader_epoch);

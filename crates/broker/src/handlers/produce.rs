@@ -85,7 +85,7 @@ async fn append(
     part: PartitionProduceData,
     acks: i16,
 ) -> Result<(Arc<Partition>, Appended), Refused> {
-    let partition = ctx.broker.partitions.leader(topic, part.index)?;
+    let partition = ctx.partition(topic, part.index)?;
     // Nobody would notice that another leader has replaced it (R5); acks=all finds out.
     if acks != -1 && ctx.broker.fence.is_lost() {
         return Err(ErrorCode::NotLeaderOrFollower.into());

@@ -5,7 +5,7 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::FetchRequest;
 use klamm_protocol::messages::fetch::ReplicaState;
 
-use crate::broker::eventually;
+use crate::broker::{eventually, try_start};
 use crate::cluster::Cluster;
 use crate::socket::{Socket, batch, fetch_request, records};
 
@@ -169,4 +169,30 @@ fn the_same_offsets_hold_the_same_records_on_every_replica() {
             .collect();
         assert!(!logs[0].is_empty() && logs[0] == logs[1] && logs[1] == logs[2]);
     }
+}
+
+#[test]
+fn a_broker_that_worked_alone_becomes_the_first_of_a_cluster() {
+    let mut cluster = Cluster::start(0, QUICK);
+    let alone = try_start(&cluster.data_dir(1), &[]).expect("starts");
+    alone.topic("old", 1, &[]);
+    let epoch = alone.leader_epoch("old", 0);
+    let mut socket = alone.connect();
+    assert_eq!(produced(&mut socket, "old", b"before"), ErrorCode::None);
+    drop(socket);
+    alone.stop();
+    cluster.start_broker(1);
+    assert!(!cluster.data_dir(1).join("klamm.tree").exists(), "it would be taken for the newer one");
+    let partition = cluster.partition(1, "old", 0);
+    assert_eq!((partition.leader_id, partition.leader_epoch), (1, epoch + 1));
+    let mut socket = cluster.connect(1);
+    assert_eq!(values(&mut socket, "old"), [b"before".as_slice()]);
+    cluster.start_broker(2);
+    cluster.topic("new", 1, &[]);
+    cluster.in_sync("new", 0, 2);
+    // Nobody goes back by leaving the ensemble's name out.
+    drop(socket);
+    cluster.stop(1);
+    let error = try_start(&cluster.data_dir(1), &[]).map(|_| ()).expect_err("another tree");
+    assert!(error.to_string().contains("older than the disk"), "{error}");
 }
