@@ -2,5 +2,6 @@
 
 mod changes;
 mod elections;
+mod leaders;
 mod properties;
 mod world;
