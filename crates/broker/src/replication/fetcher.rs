@@ -189,11 +189,7 @@ impl Round<'_> {
             let now = Instant::now();
             let pauses = self.followed.values().filter_map(|followed| followed.not_before);
             let until = pauses.filter(|at| *at > now).min();
-            return Ok(match until {
-                Some(until) => Progressed::Waits(until),
-                None if self.followed.is_empty() => Progressed::Yes,
-                None => Progressed::Waits(now + backoff(&config)),
-            });
+            return Ok(until.map_or(Progressed::Yes, Progressed::Waits));
         }
         self.connect(link, &config).await?;
         let Link { peer: Some(peer), session } = link else {
@@ -383,11 +379,11 @@ async fn take_one(
             let start = leader_start(followed, key, peer, me, patience).await?;
             let end = partition.reader().map_or(0, |reader| reader.log_end_offset());
             info!(partition = %partition.id(), end, start, "the leader does not hold what is next");
-            if end < start {
+            if end <= start {
                 return Ok(partition.start_at(*epoch, start).await?);
             }
-            // Its epochs say nothing about our last records: what is committed is common to both.
-            return Ok(partition.truncate(*epoch, partition.high_watermark()).await?);
+            // Its epochs are younger than our last record: from where it begins, the logs differ.
+            return Ok(cut(partition, *epoch, start.max(partition.high_watermark())).await?);
         }
         // Either of the two has not heard of the epoch yet.
         ErrorCode::UnknownLeaderEpoch
@@ -399,11 +395,11 @@ async fn take_one(
     let diverging = &data.diverging_epoch;
     if diverging.end_offset >= 0 {
         let own = partition.end_offset_for_epoch(diverging.epoch).ok_or(FollowError::Over)?;
-        // An epoch that neither log may lack: nothing of this one's is the leader's.
+        // Where this log knows no epoch as old, only what is committed is common to both.
         let own_end = if own.0 < 0 { partition.high_watermark() } else { own.1 };
         let offset = own_end.min(diverging.end_offset);
         info!(partition = %partition.id(), offset, ?diverging, "cut to where the leader agrees");
-        return Ok(partition.truncate(*epoch, offset).await?);
+        return Ok(cut(partition, *epoch, offset).await?);
     }
     let records = match data.records {
         Records::Inline(bytes) => bytes,
@@ -416,6 +412,16 @@ async fn take_one(
         log_start: data.log_start_offset,
     };
     Ok(partition.append_fetched(*epoch, &fetched)?)
+}
+
+/// Cuts the log at `offset`, which is below its end: otherwise the next answer would be the same.
+async fn cut(partition: &Arc<Partition>, epoch: i32, offset: i64) -> Result<(), FollowError> {
+    let end = partition.reader().map_or(0, |reader| reader.log_end_offset());
+    if offset >= end {
+        let reason = format!("the leader's log differs below {end}, where everything is committed");
+        return Err(FollowError::Contradiction(reason));
+    }
+    partition.truncate(epoch, offset).await
 }
 
 /// The first offset that the leader holds.
