@@ -29,7 +29,7 @@ use crate::memory::Memory;
 use crate::offline_dirs::OfflineDirs;
 use crate::partitions::{Identity, Partitions};
 use crate::producer_ids::ProducerIds;
-use crate::replication::{self, Fetchers, IsrChanges};
+use crate::replication::{self, EndFetchers, Fetchers, IsrChanges};
 use crate::request::ListenerInfo;
 use crate::server::{Bound, Server, ServerLimits};
 use crate::{
@@ -169,6 +169,7 @@ pub struct RunningBroker {
     server: Server,
     membership: Membership,
     tasks: Vec<JoinHandle<()>>,
+    _end_fetchers: EndFetchers,
     // Dropped last: what runs on them ends with them.
     _loops: Vec<Loop>,
 }
@@ -234,7 +235,9 @@ impl Broker {
         loops.extend(syncing);
         loops.extend(fetching);
         loops.push(background);
-        Ok(RunningBroker { broker, address, server, membership, tasks, _loops: loops })
+        let _end_fetchers = EndFetchers(Arc::clone(&broker));
+        let _loops = loops;
+        Ok(RunningBroker { broker, address, server, membership, tasks, _end_fetchers, _loops })
     }
 }
 

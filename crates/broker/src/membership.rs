@@ -30,6 +30,7 @@ use klamm_log::{
 };
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -109,8 +110,18 @@ pub(crate) struct Membership {
     registered: watch::Sender<Registered>,
     /// Why the broker is not in any more.
     ended: watch::Sender<Option<String>>,
+    // It knows the loop that it runs on, which would otherwise never end.
+    _reentry: Option<AbortOnDrop>,
     // What runs on it ends with it.
     _control: Loop,
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Membership {
@@ -149,8 +160,9 @@ impl Membership {
         let controller = controller::start(registered.subscribe(), settings, random, &control);
         await_leaders(&controller, &images, broker_id, epoch.epoch).await?;
         info!(broker = broker_id, epoch = epoch.epoch, cluster = cluster.cluster_id, "registered");
+        let mut reentry = None;
         if config.zookeeper_connect.is_some() {
-            let reentry = Reentry {
+            let job = Reentry {
                 home,
                 threads: Arc::clone(&env.threads),
                 control: control.clone(),
@@ -163,7 +175,7 @@ impl Membership {
                 registered: registered.clone(),
                 ended: ended.clone(),
             };
-            control.spawn(reentry.run());
+            reentry = Some(AbortOnDrop(control.spawn(job.run())));
         }
         Ok(Membership {
             env: env.clone(),
@@ -175,6 +187,7 @@ impl Membership {
             controller,
             registered,
             ended,
+            _reentry: reentry,
             _control: control,
         })
     }

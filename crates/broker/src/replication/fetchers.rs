@@ -119,16 +119,30 @@ impl Fetchers {
 
     /// Ends all of them, for good.
     pub(crate) async fn stop(&self) {
-        let tasks = {
-            let mut state = self.lock();
-            state.stopped = true;
-            std::mem::take(&mut state.tasks)
-        };
-        for task in tasks {
-            task.abort();
+        for task in self.abort() {
             // An aborted task ends with an error by intent.
             let _ = task.await;
         }
+    }
+}
+
+impl Fetchers {
+    fn abort(&self) -> Vec<JoinHandle<()>> {
+        let mut state = self.lock();
+        state.stopped = true;
+        let tasks = std::mem::take(&mut state.tasks);
+        tasks.iter().for_each(JoinHandle::abort);
+        tasks
+    }
+}
+
+/// Ends the fetchers of a broker that is dropped without being stopped: they know the broker, and it
+/// knows the loops that they run on.
+pub(crate) struct EndFetchers(pub Arc<Broker>);
+
+impl Drop for EndFetchers {
+    fn drop(&mut self) {
+        self.0.fetchers.abort();
     }
 }
 

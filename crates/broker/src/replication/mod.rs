@@ -14,7 +14,7 @@ mod isr;
 mod progress;
 mod session;
 
-pub(crate) use fetchers::Fetchers;
+pub(crate) use fetchers::{EndFetchers, Fetchers};
 pub(crate) use isr::{IsrChanges, led_with_others, run as change_isr};
 pub(crate) use progress::{
     Committed, IsrChange, LagLimit, Outcome, Progress, ReplicaFetch, Standing,

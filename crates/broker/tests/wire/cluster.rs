@@ -2,23 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use klamm_broker::config::load;
-use klamm_broker::{Broker, HomeFactory, RunningBroker};
+use klamm_broker::{Broker, HomeFactory, MembershipError, RunningBroker, StartError};
 use klamm_cluster::tree::embedded::EmbeddedHome;
 use klamm_cluster::tree::{Home, SessionId, Tree, TreeError};
-use klamm_env::{Env, Loop};
+use klamm_env::{Env, Loop, Threads};
 use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use klamm_protocol::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
 use klamm_protocol::messages::{CreateTopicsRequest, MetadataRequest, MetadataResponse};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::oneshot;
 
 use crate::broker::eventually;
 use crate::socket::Socket;
+
+/// Longest wait for jobs of a broker that is killed.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Brokers by id; what their disks hold outlives them.
 pub(crate) struct Cluster {
@@ -31,9 +37,61 @@ pub(crate) struct Cluster {
 }
 
 struct Member {
-    running: Option<RunningBroker>,
-    runtime: Runtime,
+    running: RunningBroker,
+    process: Process,
     sessions: Arc<Mutex<Vec<SessionId>>>,
+}
+
+/// A thread with a runtime, on which all of a broker runs: it ends like a process.
+struct Process {
+    handle: Handle,
+    end: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Process {
+    fn start() -> Process {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            // An error is the sender's end, which is meant.
+            let _ = runtime.block_on(ended);
+            runtime.shutdown_timeout(END_WITHIN);
+        });
+        Process { handle, end, thread }
+    }
+
+    fn run<T: Send + 'static>(&self, job: impl Future<Output = T> + Send + 'static) -> T {
+        let (sender, receiver) = mpsc::channel();
+        self.handle.spawn(async move {
+            let _ = sender.send(job.await);
+        });
+        receiver.recv().expect("the job does not panic")
+    }
+
+    fn end(self) {
+        drop(self.end);
+        self.thread.join().expect("no panic");
+    }
+}
+
+/// All loops of a broker are one runtime: it ends like a process, whatever runs on it.
+struct OneRuntime(Handle);
+
+impl Threads for OneRuntime {
+    fn start_loops(&self, _: &str, count: usize) -> std::io::Result<Vec<Loop>> {
+        let _inside = self.0.enter();
+        Ok((0..count).map(|_| Loop::current()).collect())
+    }
+
+    fn queue_blocking(&self, job: Box<dyn FnOnce() + Send>) {
+        self.0.spawn_blocking(job);
+    }
+
+    fn cores(&self) -> usize {
+        1
+    }
 }
 
 /// The way of one broker to the common tree; remembers its sessions.
@@ -101,19 +159,31 @@ impl Cluster {
         }
         let loaded = load(None, &settings).expect("sound settings");
         assert_eq!(loaded.reports, Vec::<String>::new());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let env = Env::real().expect("an environment");
+        let process = Process::start();
         let homes: Arc<dyn HomeFactory> = Arc::new(Ways(Arc::new(way)));
-        let started = Broker::start_with(env, loaded.config, Some(homes));
-        let running = runtime.block_on(started).expect("a broker");
-        self.brokers.insert(id, Member { running: Some(running), runtime, sessions });
+        let mut running = None;
+        eventually("whoever had the directory has let it go", || {
+            let threads = Arc::new(OneRuntime(process.handle.clone()));
+            let env = Env { threads, ..Env::real().expect("an environment") };
+            let config = loaded.config.clone();
+            match process.run(Broker::start_with(env, config, Some(Arc::clone(&homes)))) {
+                Ok(started) => running = Some(started),
+                Err(StartError::Membership(MembershipError::LogDir(_))) => return false,
+                Err(error) => panic!("no broker: {error}"),
+            }
+            true
+        });
+        let running = running.expect("started");
+        self.brokers.insert(id, Member { running, process, sessions });
     }
 
     /// Ends a broker without a word: its connections break, its session is over.
     pub(crate) fn kill(&mut self, id: i32) {
         let member = self.brokers.remove(&id).expect("it runs");
-        let sessions = member.sessions.lock().expect("not poisoned").clone();
-        drop(member);
+        let Member { running, process, sessions } = member;
+        process.end();
+        drop(running);
+        let sessions = sessions.lock().expect("not poisoned").clone();
         for session in sessions {
             self.runtime.block_on(self.home.expire(session));
         }
@@ -121,15 +191,15 @@ impl Cluster {
 
     /// Stops a broker in order.
     pub(crate) fn stop(&mut self, id: i32) {
-        let mut member = self.brokers.remove(&id).expect("it runs");
-        let running = member.running.take().expect("it runs");
-        member.runtime.block_on(running.stop());
+        let Member { running, process, .. } = self.brokers.remove(&id).expect("it runs");
+        process.run(running.stop());
+        process.end();
     }
 
     /// A connection to broker `id`.
     pub(crate) fn connect(&self, id: i32) -> Socket {
         let member = self.brokers.get(&id).expect("it runs");
-        Socket::connect(member.running.as_ref().expect("it runs").address())
+        Socket::connect(member.running.address())
     }
 
     fn any(&self) -> i32 {

@@ -113,7 +113,11 @@ fn a_leader_that_returns_cuts_what_nobody_else_has() {
     let later = cluster.connect(second).produce("t", 0, 1, batch(&[b"later"]));
     assert_eq!((later.error_code, later.base_offset), (0, 1));
     cluster.start_broker(first);
-    cluster.in_sync("t", 0, 2);
+    let mut socket = cluster.connect(second);
+    eventually("the first one follows, and all is committed", || {
+        values(&mut socket, "t") == [b"both".as_slice(), b"later"]
+    });
+    drop(socket);
     cluster.stop(second);
     assert_eq!(cluster.leader("t", 0, Some(second)), first);
     let mut socket = cluster.connect(first);
