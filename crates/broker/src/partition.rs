@@ -437,9 +437,9 @@ impl Partition {
         }
     }
 
-    /// Takes over what the tree says of leader and settings in a state with that partition epoch;
-    /// nothing of an older state than the one before (R13).
-    pub(crate) fn apply_state(&self, partition_epoch: i32, role: Role, config: &LogConfig) {
+    /// Takes over what the tree says of leader and settings (`None`: as they are) in a state with that
+    /// partition epoch; nothing of an older state than the one before (R13).
+    pub(crate) fn apply_state(&self, partition_epoch: i32, role: Role, config: Option<&LogConfig>) {
         let mut state = self.lock();
         if partition_epoch < state.partition_epoch {
             return;
@@ -451,20 +451,25 @@ impl Partition {
     /// Takes over a role and settings. A change of epoch ends every wait of the old one.
     #[cfg(test)]
     pub(crate) fn apply(&self, role: Role, config: &LogConfig) {
-        self.apply_locked(self.lock(), role, config);
+        self.apply_locked(self.lock(), role, Some(config));
     }
 
-    fn apply_locked(&self, mut state: MutexGuard<'_, State>, role: Role, config: &LogConfig) {
+    fn apply_locked(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        role: Role,
+        config: Option<&LogConfig>,
+    ) {
         let known = state.leadership.map(|leadership| leadership.epoch);
         let other_epoch = known != role.leader_epoch();
         let was_settled = self.take_role(&mut state, role, other_epoch);
-        let changed = state.config != *config;
-        if changed {
+        let changed = config.filter(|config| state.config != **config);
+        if let Some(config) = changed {
             state.config = config.clone();
         }
         let leadership = state.leadership;
         if let Some(log) = &mut state.log {
-            if changed {
+            if let Some(config) = changed {
                 log.set_config(config.clone());
             }
             if other_epoch && let Some(leadership) = leadership {

@@ -181,6 +181,13 @@ impl Partitions {
                     None => gone.extend(self.remove(*id)),
                 }
             }
+            for (id, index) in &changes.partitions {
+                if !changes.topics.contains(id)
+                    && let Some(topic) = image.topic_by_id(*id)
+                {
+                    self.apply_partition(image, topic, *index);
+                }
+            }
             for name in changes.configs.iter().filter_map(topic_name) {
                 if let Some(topic) = image.topic(name) {
                     gone.extend(self.apply_topic(image, topic));
@@ -229,7 +236,7 @@ impl Partitions {
                 Some(known) => Arc::clone(known),
                 None => self.create(topic, state.index, config.clone()),
             };
-            partition.apply_state(state.partition_epoch, self.role(image, &state), &config);
+            partition.apply_state(state.partition_epoch, self.role(image, &state), Some(&config));
             partition.set_flush_policy(flush_policy(&settings));
             if let Some(place) =
                 usize::try_from(state.index).ok().and_then(|at| partitions.get_mut(at))
@@ -246,6 +253,16 @@ impl Partitions {
         let mut configs = self.configs.write().expect("no panic while locked");
         configs.insert(topic.name.to_string(), Arc::new(settings));
         gone
+    }
+
+    /// Takes over the state of one partition of a topic that is otherwise as it was. One that is not
+    /// here comes with its topic's assignment.
+    fn apply_partition(&self, image: &Image, topic: &Topic, index: i32) {
+        let hosted = self.topic_of_id(topic.id);
+        let partition = hosted.as_ref().and_then(|hosted| hosted.partition(index));
+        if let (Some(partition), Some(state)) = (partition, topic.partition(index)) {
+            partition.apply_state(state.partition_epoch, self.role(image, &state), None);
+        }
     }
 
     fn create(&self, topic: &Topic, index: i32, config: klamm_log::LogConfig) -> Arc<Partition> {

@@ -36,6 +36,8 @@ use crate::waiters::Signal;
 
 /// Logs that are opened at a time.
 const OPEN_MAX: usize = 16;
+/// Logs that are opened before others are fetched again: they must not wait for a topic of thousands.
+const OPEN_ROUND: usize = 128;
 /// Pause until a leader is asked again that has not heard of its epoch yet.
 const NOT_YET_PAUSE: Duration = Duration::from_millis(50);
 /// `timestamp` of ListOffsets that stands for the first offset.
@@ -55,6 +57,10 @@ pub(super) struct Followed {
 impl Followed {
     pub(super) fn new(partition: Arc<Partition>, epoch: i32) -> Followed {
         Followed { partition, epoch, ready: false, not_before: None }
+    }
+
+    fn is_to_open(&self, now: Instant) -> bool {
+        !self.ready && self.not_before.is_none_or(|at| at <= now)
     }
 }
 
@@ -189,6 +195,7 @@ impl Round<'_> {
             let now = Instant::now();
             let pauses = self.followed.values().filter_map(|followed| followed.not_before);
             let until = pauses.filter(|at| *at > now).min();
+            let until = until.filter(|_| !self.followed.values().any(|it| it.is_to_open(now)));
             return Ok(until.map_or(Progressed::Yes, Progressed::Waits));
         }
         self.connect(link, &config).await?;
@@ -227,9 +234,8 @@ impl Round<'_> {
     /// wrote nothing: they say nothing about the leader's log.
     async fn make_ready(&mut self) {
         let now = Instant::now();
-        let due = self.followed.values_mut().filter(|followed| {
-            !followed.ready && followed.not_before.is_none_or(|at| at <= now)
-        });
+        let due = self.followed.values_mut().filter(|followed| followed.is_to_open(now));
+        let due = due.take(OPEN_ROUND);
         let pause = backoff(&self.broker.config());
         stream::iter(due)
             .for_each_concurrent(OPEN_MAX, |followed| async move {
@@ -305,6 +311,9 @@ impl Round<'_> {
     /// The leader is to answer before a partition that is left alone now has its turn.
     fn wait_max_ms(&self, config: &BrokerConfig) -> i32 {
         let now = Instant::now();
+        if self.followed.values().any(|followed| followed.is_to_open(now)) {
+            return 0;
+        }
         let turns = self.followed.values().filter_map(|followed| followed.not_before);
         let next = turns.filter(|at| *at > now).min().map(|at| at - now);
         let wait = next.map_or(wait_max(config), |next| next.min(wait_max(config)));

@@ -200,3 +200,50 @@ fn a_broker_that_worked_alone_becomes_the_first_of_a_cluster() {
     let error = try_start(&cluster.data_dir(1), &[]).map(|_| ()).expect_err("another tree");
     assert!(error.to_string().contains("older than the disk"), "{error}");
 }
+
+#[test]
+#[ignore = "measured by hand"]
+fn many_partitions() {
+    let mut cluster = Cluster::start(3, &[("replica.lag.time.max.ms", "30000")]);
+    let count = std::env::var("PARTITIONS").map_or(500, |n| n.parse().unwrap());
+    let begun = std::time::Instant::now();
+    cluster.topic("t", count, &[("min.insync.replicas", "2")]);
+    eprintln!("created after {:?}", begun.elapsed());
+    let mut socket = None;
+    for index in 0..count {
+        let leader = cluster.leader("t", index, None);
+        if index % 500 == 0 {
+            let answer = cluster.connect(leader).produce("t", index, -1, batch(&[b"x"]));
+            eprintln!("{index}: {} after {:?}", answer.error_code, begun.elapsed());
+        }
+        socket = Some(leader);
+        if index > 5 { break; }
+    }
+    let first = socket.unwrap();
+    let begun = std::time::Instant::now();
+    cluster.kill(first);
+    eprintln!("killed {:?}", begun.elapsed());
+    let asked = (1..=3).find(|id| *id != first).unwrap();
+    let mut left = count;
+    while left > 0 {
+        let topic = cluster.metadata(asked).topics.remove(0);
+        left = topic.partitions.iter().filter(|p| p.leader_id == first).count() as i32;
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    eprintln!("all led again after {:?}", begun.elapsed());
+    loop {
+        let topic = cluster.metadata(asked).topics.remove(0);
+        if topic.partitions.iter().all(|p| p.isr_nodes.len() == 2) { break; }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    eprintln!("ISR shrunk after {:?}", begun.elapsed());
+    let begun = std::time::Instant::now();
+    cluster.start_broker(first);
+    eprintln!("restarted after {:?}", begun.elapsed());
+    loop {
+        let topic = cluster.metadata(asked).topics.remove(0);
+        if topic.partitions.iter().all(|p| p.isr_nodes.len() == 3) { break; }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    eprintln!("in sync after {:?}", begun.elapsed());
+}

@@ -128,6 +128,7 @@ impl Controller {
         let configured: Vec<Uuid> =
             named.filter_map(|name| image.topic(name)).map(|topic| topic.id).collect();
         let mut topics = changes.topics;
+        topics.extend(changes.partitions.iter().map(|(topic, _)| *topic));
         topics.extend(configured);
         Scope::Topics(topics)
     }

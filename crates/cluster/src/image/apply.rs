@@ -156,7 +156,6 @@ impl Image {
         found: Option<Versioned<PartitionNode>>,
         changes: &mut Changes,
     ) {
-        changes.topics.insert(id);
         changes.partitions.insert((id, index));
         if found.is_some() || self.topics.contains_key(&id) {
             self.change_topic(id, |topic| put(&mut topic.states, index, found.map(Arc::new)));

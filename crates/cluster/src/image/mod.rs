@@ -323,9 +323,9 @@ impl Image {
 pub struct Changes {
     /// Anything may have changed: the image was read anew.
     pub everything: bool,
-    /// Topics with a change: created, deleted, named, another partition state.
+    /// Topics that were created, deleted, named or given other replicas.
     pub topics: BTreeSet<Uuid>,
-    /// Partitions whose state changed, by topic.
+    /// Partitions whose state changed, by topic; the topic need not be among `topics`.
     pub partitions: BTreeSet<(Uuid, i32)>,
     /// A broker came, went or registered anew.
     pub brokers: bool,
