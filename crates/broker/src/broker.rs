@@ -136,7 +136,8 @@ impl Broker {
             return;
         }
         let changed = changes.partitions.iter();
-        let changed = changed.filter_map(|(id, index)| self.partitions.leader_of_id(*id, *index).ok());
+        let changed =
+            changed.filter_map(|(id, index)| self.partitions.leader_of_id(*id, *index).ok());
         for partition in changed.filter(|partition| partition.is_led_with_others()) {
             self.isr_changes.look_at(&partition);
         }

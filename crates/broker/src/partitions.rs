@@ -294,7 +294,8 @@ impl Partitions {
             let elected = entry.is_some_and(|entry| entry.epoch >= self.identity.first_epoch);
             return if elected { self.leads(state) } else { Role::Idle };
         }
-        let sound_since = image.broker_epoch(me).map_or(i64::MAX, |own| own.sound_since(state.flush));
+        let sound_since =
+            image.broker_epoch(me).map_or(i64::MAX, |own| own.sound_since(state.flush));
         if entry.is_some_and(|entry| entry.epoch < sound_since) {
             return Role::Idle;
         }

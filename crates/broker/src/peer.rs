@@ -112,8 +112,7 @@ impl Peer {
         let address = format!("{bracketed}:{port}");
         let connected = timeout(settings.timeout, env.network.connect(&address)).await;
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let stream =
-            connected.map_err(|error| PeerError::Connect { broker, address, error })?;
+        let stream = connected.map_err(|error| PeerError::Connect { broker, address, error })?;
         Ok(Peer {
             broker,
             client_id: settings.client_id.clone(),

@@ -195,15 +195,16 @@ mod tests {
     async fn what_was_broken_off_is_not_used_and_gone_on_with() {
         let ((_a, _one, from), (_b, _two, to)) = (home().await, home().await);
         worked_in(&*from).await;
-        let own: ClusterNode =
-            decode("/klamm", &from.get("/klamm").await.unwrap().data).unwrap();
+        let own: ClusterNode = decode("/klamm", &from.get("/klamm").await.unwrap().data).unwrap();
         begin(&*to, "/klamm", &own).await.unwrap();
-        for ops in batches(missing(&*from, &*to, "/klamm").await.unwrap(), to.max_multi()).drain(..1) {
+        for ops in
+            batches(missing(&*from, &*to, "/klamm").await.unwrap(), to.max_multi()).drain(..1)
+        {
             to.multi(ops).await.unwrap();
         }
-        to.set("/controller_epoch", Bytes::from_static(b"older"), None).await.unwrap_or(
-            crate::tree::Stat { version: 0, owner: None },
-        );
+        to.set("/controller_epoch", Bytes::from_static(b"older"), None)
+            .await
+            .unwrap_or(crate::tree::Stat { version: 0, owner: None });
         let refused = open_cluster(&*to, "another").await.unwrap_err();
         assert!(matches!(refused, RegistrationError::Incomplete { .. }), "{refused}");
         move_tree(&*from, &*to).await.unwrap();

@@ -75,7 +75,11 @@ pub async fn open_cluster(
         if let Some(node) = tree.find(&path).await? {
             let node: ClusterNode = decode(&path, &node.data)?;
             let id = node.cluster_id.clone();
-            return if node.incomplete { Err(RegistrationError::Incomplete { id }) } else { Ok(node) };
+            return if node.incomplete {
+                Err(RegistrationError::Incomplete { id })
+            } else {
+                Ok(node)
+            };
         }
         refuse_foreign(tree).await?;
         let cluster_id = new_cluster_id.to_owned();

@@ -1,8 +1,8 @@
 //! The settings of a broker.
 
 use super::key::{
-    Allowed, CleanupPolicy, CompressionType, FlushClass, Key, Kind, LostSession, Origin, RecordValidation,
-    TimestampType, Update,
+    Allowed, CleanupPolicy, CompressionType, FlushClass, Key, Kind, LostSession, Origin,
+    RecordValidation, TimestampType, Update,
 };
 
 macro_rules! broker_table {

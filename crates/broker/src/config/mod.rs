@@ -34,8 +34,8 @@ pub(crate) use describe::{
 };
 pub use docs::config_page;
 pub use key::{
-    Allowed, CleanupPolicy, CompressionType, FlushClass, Key, Kind, LostSession, Origin, RecordValidation,
-    Synonym, TimestampType, Update,
+    Allowed, CleanupPolicy, CompressionType, FlushClass, Key, Kind, LostSession, Origin,
+    RecordValidation, Synonym, TimestampType, Update,
 };
 pub use listeners::{Endpoint, Listener};
 pub use load::{ConfigError, Loaded, load};

@@ -159,7 +159,8 @@ async fn find(
     let leader_epoch = partition.check_epoch(asked.current_leader_epoch)?;
     let reader = partition.open().await?.clone();
     let offsets = partition.offsets();
-    if view.replica_id == CONSUMER && timestamp != EARLIEST && !partition.knows_what_is_committed() {
+    if view.replica_id == CONSUMER && timestamp != EARLIEST && !partition.knows_what_is_committed()
+    {
         let coded = ctx.api_version >= NOT_AVAILABLE_SINCE;
         let old = ErrorCode::LeaderNotAvailable;
         return Err(if coded { ErrorCode::OffsetNotAvailable } else { old });

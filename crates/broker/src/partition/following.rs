@@ -246,11 +246,7 @@ impl Partition {
     async fn cut(
         self: &Arc<Self>,
         epoch: i32,
-        cut: impl Fn(
-            &Partition,
-            &Following,
-            &mut Log,
-        ) -> Result<Result<(), TruncateError>, FollowError>
+        cut: impl Fn(&Partition, &Following, &mut Log) -> Result<Result<(), TruncateError>, FollowError>
         + Clone
         + Send
         + 'static,

@@ -49,7 +49,8 @@ impl State {
             return false;
         };
         let committed = replicated.progress.committed();
-        let now = Leadership { isr: committed.isr.len(), min_isr: committed.min_isr, ..*leadership };
+        let now =
+            Leadership { isr: committed.isr.len(), min_isr: committed.min_isr, ..*leadership };
         std::mem::replace(leadership, now) != now
     }
 }

@@ -415,11 +415,8 @@ async fn take_one(
         // Only what is to be sent has gaps.
         Records::External { .. } => return Err(FollowError::Over.into()),
     };
-    let fetched = Fetched {
-        records,
-        high_watermark: data.high_watermark,
-        log_start: data.log_start_offset,
-    };
+    let fetched =
+        Fetched { records, high_watermark: data.high_watermark, log_start: data.log_start_offset };
     Ok(partition.append_fetched(*epoch, &fetched)?)
 }
 

@@ -182,12 +182,7 @@ impl Progress {
     /// own log counts up to `own_end`. It stands still while fewer than `min.insync.replicas` are in
     /// sync (R21). Followers that have just caught up are waited for, as they could never join under
     /// load otherwise.
-    pub(crate) fn high_watermark(
-        &self,
-        high_watermark: i64,
-        own_end: i64,
-        lag: LagLimit,
-    ) -> i64 {
+    pub(crate) fn high_watermark(&self, high_watermark: i64, own_end: i64, lag: LagLimit) -> i64 {
         if self.committed.isr.len() < self.committed.min_isr {
             return high_watermark;
         }
@@ -265,10 +260,12 @@ impl Progress {
                 && !self.lags(follower.caught_up, lag)
         };
         let joining = self.followers.values().filter(joins);
-        isr.extend(joining.map(|follower| Member {
-            id: follower.fetch.id,
-            epoch: follower.fetch.broker_epoch,
-        }));
+        isr.extend(
+            joining.map(|follower| Member {
+                id: follower.fetch.id,
+                epoch: follower.fetch.broker_epoch,
+            }),
+        );
         if isr == self.committed.isr {
             // An unclear change of before is settled by writing what holds (R19).
             let unsettled = self.pending.unclear;
@@ -307,12 +304,7 @@ impl Progress {
         }
     }
 
-    fn next_elr(
-        &self,
-        isr: &[Member],
-        replicas: &[i32],
-        unsound: &BTreeSet<i32>,
-    ) -> Vec<Member> {
+    fn next_elr(&self, isr: &[Member], replicas: &[i32], unsound: &BTreeSet<i32>) -> Vec<Member> {
         if isr.len() >= self.committed.min_isr {
             return Vec::new();
         }

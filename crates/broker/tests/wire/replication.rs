@@ -186,7 +186,10 @@ fn a_broker_that_worked_alone_becomes_the_first_of_a_cluster() {
     drop(socket);
     alone.stop();
     cluster.start_broker(1);
-    assert!(!cluster.data_dir(1).join("klamm.tree").exists(), "it would be taken for the newer one");
+    assert!(
+        !cluster.data_dir(1).join("klamm.tree").exists(),
+        "it would be taken for the newer one"
+    );
     let partition = cluster.partition(1, "old", 0);
     assert_eq!((partition.leader_id, partition.leader_epoch), (1, epoch + 1));
     let mut socket = cluster.connect(1);
@@ -217,7 +220,9 @@ fn many_partitions() {
             eprintln!("{index}: {} after {:?}", answer.error_code, begun.elapsed());
         }
         socket = Some(leader);
-        if index > 5 { break; }
+        if index > 5 {
+            break;
+        }
     }
     let first = socket.unwrap();
     let begun = std::time::Instant::now();
@@ -233,7 +238,9 @@ fn many_partitions() {
     eprintln!("all led again after {:?}", begun.elapsed());
     loop {
         let topic = cluster.metadata(asked).topics.remove(0);
-        if topic.partitions.iter().all(|p| p.isr_nodes.len() == 2) { break; }
+        if topic.partitions.iter().all(|p| p.isr_nodes.len() == 2) {
+            break;
+        }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     eprintln!("ISR shrunk after {:?}", begun.elapsed());
@@ -242,7 +249,9 @@ fn many_partitions() {
     eprintln!("restarted after {:?}", begun.elapsed());
     loop {
         let topic = cluster.metadata(asked).topics.remove(0);
-        if topic.partitions.iter().all(|p| p.isr_nodes.len() == 3) { break; }
+        if topic.partitions.iter().all(|p| p.isr_nodes.len() == 3) {
+            break;
+        }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     eprintln!("in sync after {:?}", begun.elapsed());

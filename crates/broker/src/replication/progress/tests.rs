@@ -11,13 +11,8 @@ fn members(ids: &[i32]) -> Vec<Member> {
 }
 
 fn leads(isr: &[i32], min_isr: usize) -> Progress {
-    let committed = Committed {
-        version: 5,
-        partition_epoch: 5,
-        isr: members(isr),
-        elr: Vec::new(),
-        min_isr,
-    };
+    let committed =
+        Committed { version: 5, partition_epoch: 5, isr: members(isr), elr: Vec::new(), min_isr };
     let mut progress = Progress::new(1, committed, Duration::ZERO);
     progress.set_epoch_start(0);
     progress
