@@ -59,9 +59,17 @@ pub const SERVED: &[ServedApi] = &[
     served(ApiKey::DescribeCluster, 0, 2),
 ];
 
-/// The row of `key`, if Klamm serves it.
+/// What the brokers of one cluster ask each other: served on their own listener, and never advertised.
+pub const INTERNAL: &[ServedApi] = &[served(ApiKey::AskController, 0, 0)];
+
+/// The row of `key`, if Klamm serves it to clients.
 pub fn find(key: ApiKey) -> Option<&'static ServedApi> {
     SERVED.iter().find(|api| api.key == key)
+}
+
+/// The row of `key`, if Klamm serves it to clients or to other brokers.
+pub fn find_any(key: ApiKey) -> Option<&'static ServedApi> {
+    find(key).or_else(|| INTERNAL.iter().find(|api| api.key == key))
 }
 
 #[cfg(test)]
@@ -72,7 +80,7 @@ mod tests {
     #[test]
     fn rows_are_in_order_and_their_versions_have_messages() {
         assert!(SERVED.is_sorted_by_key(|api| api.key));
-        for api in SERVED {
+        for api in SERVED.iter().chain(INTERNAL) {
             assert!(api.advertised_min <= api.min && api.min <= api.max, "{api:?}");
             let (oldest, newest) =
                 RequestBody::versions(api.key).expect("a served API has messages");
@@ -86,5 +94,14 @@ mod tests {
         assert_eq!(produce.advertised_min, 0);
         assert!(!produce.serves(2) && produce.serves(3) && !produce.serves(12));
         assert_eq!(find(ApiKey::EndTxn), None);
+    }
+
+    #[test]
+    fn what_brokers_ask_each_other_is_not_for_clients() {
+        let key = ApiKey::AskController;
+        assert_eq!(find(key), None);
+        assert_eq!(find_any(key).map(|api| api.key), Some(key));
+        assert_eq!(find_any(ApiKey::Fetch), find(ApiKey::Fetch));
+        assert_eq!(find_any(ApiKey::EndTxn), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The numbers that Kafka gives its APIs.
+//! The numbers that Kafka gives its APIs, and one that it never gave.
 
 use std::fmt;
 
@@ -6,7 +6,8 @@ use crate::codec::DecodeError;
 
 macro_rules! api_keys {
     ($($name:ident = $key:literal, $flexible_from:expr;)*) => {
-        /// Every API that Kafka has a number for, served by Klamm or not (see [`crate::api`]).
+        /// Every API that Kafka has a number for, served by Klamm or not (see [`crate::api`]), and
+        /// those of Klamm's brokers among themselves.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
         #[expect(missing_docs, reason = "the names are Kafka's and say what they are")]
@@ -137,6 +138,8 @@ api_keys! {
     DescribeShareGroupOffsets = 90, Some(0);
     AlterShareGroupOffsets = 91, Some(0);
     DeleteShareGroupOffsets = 92, Some(0);
+    // Klamm's own, between brokers. Far above what Kafka has numbers for.
+    AskController = 20_000, Some(0);
 }
 
 impl ApiKey {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use klamm_protocol::api::{SERVED, ServedApi};
+use klamm_protocol::api::{INTERNAL, SERVED, ServedApi};
 use klamm_protocol::messages::RequestBody;
 use klamm_protocol::{ApiKey, Encode, Reader, Writer};
 use rand::rngs::SmallRng;
@@ -32,7 +32,7 @@ fn random_bodies_of_every_api_leave_the_broker_serving() {
     let time = Duration::from_millis(millis.unwrap_or(FUZZ_MS));
     println!("KLAMM_FUZZ_SEED={seed}");
     let mut random = SmallRng::seed_from_u64(seed);
-    for row in SERVED {
+    for row in SERVED.iter().chain(INTERNAL) {
         let begun = Instant::now();
         while begun.elapsed() < time {
             burst(&broker, row, &mut random);
@@ -43,7 +43,7 @@ fn random_bodies_of_every_api_leave_the_broker_serving() {
     }
     let growth = broker.resident_kib().saturating_sub(before);
     assert!(growth < GROWTH_KIB, "{growth} KiB more than before, seed {seed}");
-    let expected = SERVED.len();
+    let expected = SERVED.len() + INTERNAL.len();
     assert_eq!(other.read_all("other", 0).len(), expected, "seed {seed}");
     broker.assert_serves();
 }

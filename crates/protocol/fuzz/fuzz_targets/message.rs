@@ -1,8 +1,8 @@
 //! Every request and response in every version.
 //!
-//! Input: API key (1 byte), version (1 byte; its top bit says response), the body. What decodes is
-//! written and decoded again and must be the same. Allocations are held to the bound of
-//! `klamm_protocol::reader`.
+//! Input: API key (1 byte; 255 stands for AskController, whose number is larger), version (1 byte; its
+//! top bit says response), the body. What decodes is written and decoded again and must be the same.
+//! Allocations are held to the bound of `klamm_protocol::reader`.
 #![no_main]
 
 #[path = "../allocations.rs"]
@@ -16,7 +16,11 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let [key, version, body @ ..] = input else { return };
-    let Some(key) = ApiKey::from_i16(i16::from(*key)) else { return };
+    let key = match *key {
+        u8::MAX => Some(ApiKey::AskController),
+        key => ApiKey::from_i16(i16::from(key)),
+    };
+    let Some(key) = key else { return };
     let body = body.to_vec();
     if version & 0x80 == 0 {
         check(i16::from(*version), body, |version, r| RequestBody::decode(key, version, r));

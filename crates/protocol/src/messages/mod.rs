@@ -8,6 +8,7 @@
 
 pub mod alter_configs;
 pub mod api_versions;
+pub mod ask_controller;
 pub mod consumer_protocol_assignment;
 pub mod consumer_protocol_subscription;
 pub mod control_record_type_schema;
@@ -51,6 +52,11 @@ pub mod sync_group;
 pub use alter_configs::{AlterConfigsRequest, AlterConfigsResponse};
 pub use api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+pub use ask_controller::{
+    AskControllerRequest, AskControllerResponse, AskedAlteration, AskedAssignment, AskedConfig,
+    AskedDeletion, AskedEdit, AskedOffline, AskedPartitions, AskedReplicas, AskedResult, AskedSync,
+    AskedTopic,
 };
 pub use consumer_protocol_assignment::ConsumerProtocolAssignment;
 pub use consumer_protocol_subscription::ConsumerProtocolSubscription;
@@ -172,4 +178,5 @@ crate::body::bodies! {
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse),
     OffsetDelete(OffsetDeleteRequest, OffsetDeleteResponse),
     DescribeCluster(DescribeClusterRequest, DescribeClusterResponse),
+    AskController(AskControllerRequest, AskControllerResponse),
 }

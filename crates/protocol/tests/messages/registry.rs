@@ -82,6 +82,7 @@ registry! {
         SaslAuthenticateRequest SaslAuthenticateResponse SaslHandshakeRequest SaslHandshakeResponse
         SyncGroupRequest SyncGroupResponse;
     ours:
-        ControlRecordTypeSchema GroupMetadataKey GroupMetadataValue LegacyOffsetCommitKey
-        LegacyOffsetCommitValue OffsetCommitKey OffsetCommitValue;
+        AskControllerRequest AskControllerResponse ControlRecordTypeSchema GroupMetadataKey
+        GroupMetadataValue LegacyOffsetCommitKey LegacyOffsetCommitValue OffsetCommitKey
+        OffsetCommitValue;
 }
