@@ -268,6 +268,49 @@ impl Broker {
 }
 
 #[tokio::test]
+async fn what_is_asked_of_one_controller_epoch_is_not_done_in_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path(), Restart::First).await;
+    let epoch = broker.ready().await;
+    let topic = |name: &str| NewTopic {
+        name: name.into(),
+        partitions: 1,
+        replication_factor: 1,
+        ..NewTopic::default()
+    };
+    let create = async |within: i32, name: &str| {
+        let controller = broker.controller.within(within);
+        let mut results = controller.create_topics(vec![topic(name)], DEFAULTS, false).await;
+        results.pop().unwrap().map(drop).map_err(|refusal| refusal.code)
+    };
+    assert_eq!(create(epoch, "now").await, Ok(()));
+    for another in [epoch - 1, epoch + 1] {
+        assert_eq!(create(another, "never").await, Err(ErrorCode::NotController));
+    }
+    broker.create("any", 1).await.unwrap();
+    let image = broker.images.wait_for(|image| image.topic("any").is_some()).await;
+    assert!(image.topic("now").is_some() && image.topic("never").is_none());
+}
+
+#[tokio::test]
+async fn a_topic_gets_the_id_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path(), Restart::First).await;
+    let id = uuid::Uuid::from_u128(0x1234_5678);
+    let topic = |name: &str, id| NewTopic {
+        name: name.into(),
+        id,
+        partitions: 1,
+        replication_factor: 1,
+        ..NewTopic::default()
+    };
+    let topics = vec![topic("given", id), topic("drawn", uuid::Uuid::nil())];
+    let created = broker.controller.create_topics(topics, DEFAULTS, false).await;
+    assert_eq!(created[0].as_ref().map(|created| created.id), Ok(id));
+    assert!(created[1].as_ref().is_ok_and(|created| !created.id.is_nil() && created.id != id));
+}
+
+#[tokio::test]
 async fn after_resigning_every_request_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::start(dir.path(), Restart::First).await;

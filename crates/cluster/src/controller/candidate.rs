@@ -7,7 +7,7 @@ use klamm_env::{Loop, Random};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use super::handle::{REQUESTS_MAX, Request};
+use super::handle::{Asked, REQUESTS_MAX, Request};
 use super::runtime::Controller;
 use super::{ConfigRules, ControllerHandle, ControllerState, PartitionDefaults};
 use crate::image::ImageError;
@@ -54,7 +54,7 @@ pub fn start(
     let session = now.tree.state();
     let candidate = Candidate { now, session, registered, settings, random, queue, state };
     on.spawn(candidate.run());
-    ControllerHandle { requests, state: states }
+    ControllerHandle { requests, state: states, within: None }
 }
 
 /// Why a controller ended.
@@ -97,7 +97,7 @@ pub(super) struct Candidate {
     registered: watch::Receiver<Registered>,
     pub(super) settings: ControllerSettings,
     pub(super) random: Arc<dyn Random>,
-    queue: mpsc::Receiver<Request>,
+    queue: mpsc::Receiver<Asked>,
     state: watch::Sender<ControllerState>,
 }
 
@@ -269,8 +269,8 @@ impl Candidate {
     }
 }
 
-fn refuse(request: Option<Request>) -> Result<(), Ended> {
-    match request {
+fn refuse(asked: Option<Asked>) -> Result<(), Ended> {
+    match asked.map(|asked| asked.request) {
         // Dropping the reply refuses every item.
         Some(Request::Resign(reply)) => {
             let _ = reply.send(());

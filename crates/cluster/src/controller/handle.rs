@@ -36,12 +36,28 @@ pub enum ControllerState {
 /// it a moment later ([`crate::ImageWatch::wait_for`]).
 #[derive(Clone, Debug)]
 pub struct ControllerHandle {
-    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) requests: mpsc::Sender<Asked>,
     pub(super) state: watch::Receiver<ControllerState>,
+    /// The only controller epoch in which what is asked here may be done.
+    pub(super) within: Option<i32>,
 }
 
 pub(super) type Outcome<T> = Result<T, Refusal>;
 pub(super) type Reply<T> = oneshot::Sender<T>;
+
+/// A request in the queue.
+#[derive(Debug)]
+pub(super) struct Asked {
+    within: Option<i32>,
+    pub(super) request: Request,
+}
+
+impl Asked {
+    /// Whether it is for the controller of another epoch: then it is never done.
+    pub(super) fn is_for_another(&self, controller_epoch: i32) -> bool {
+        self.within.is_some_and(|within| within != controller_epoch)
+    }
+}
 
 #[derive(Debug)]
 pub(super) enum Request {
@@ -59,6 +75,13 @@ impl ControllerHandle {
     /// How this broker stands to the office, and every change of that.
     pub fn state(&self) -> watch::Receiver<ControllerState> {
         self.state.clone()
+    }
+
+    /// Asks the controller of this epoch only: once the epoch is over, nothing that was asked here is
+    /// begun any more, and what was begun writes nothing any more (R8). Refused by another epoch's
+    /// controller with `NOT_CONTROLLER`.
+    pub fn within(&self, controller_epoch: i32) -> ControllerHandle {
+        ControllerHandle { within: Some(controller_epoch), ..self.clone() }
     }
 
     /// Waits until it is known who decides; when it is this broker, until every partition that can
@@ -152,10 +175,15 @@ impl ControllerHandle {
     /// Gives the office up for good: part of an orderly shutdown.
     pub async fn resign(&self) {
         let (reply, done) = oneshot::channel();
-        if self.requests.send(Request::Resign(reply)).await.is_ok() {
+        if self.send(Request::Resign(reply)).await {
             // An error means that the controller has stopped for another reason.
             let _ = done.await;
         }
+    }
+
+    /// Whether it was taken.
+    async fn send(&self, request: Request) -> bool {
+        self.requests.send(Asked { within: self.within, request }).await.is_ok()
     }
 
     async fn ask<T>(
@@ -165,7 +193,7 @@ impl ControllerHandle {
     ) -> Vec<Outcome<T>> {
         let refused = || (0..items).map(|_| Err(Refusal::not_controller())).collect();
         let (reply, answer) = oneshot::channel();
-        if self.requests.send(request(reply)).await.is_err() {
+        if !self.send(request(reply)).await {
             return refused();
         }
         answer.await.unwrap_or_else(|_| refused())

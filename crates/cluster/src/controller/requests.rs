@@ -78,7 +78,11 @@ impl Controller {
         validate_only: bool,
     ) -> Result<Vec<Outcome<CreatedTopic>>, Ended> {
         // Drawn once: a second try recognises what the first one has written.
-        let ids: Vec<Uuid> = topics.iter().map(|_| self.random.uuid()).collect();
+        let id = |topic: &NewTopic| match topic.id {
+            id if id.is_nil() => self.random.uuid(),
+            id => id,
+        };
+        let ids: Vec<Uuid> = topics.iter().map(id).collect();
         let rules = Arc::clone(&self.settings.rules);
         let decide =
             |image: &Image, n: usize, context: &Context, attempt: usize| match created_before(

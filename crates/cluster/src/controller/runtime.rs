@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::candidate::{Candidate, ControllerSettings, Ended, Office};
-use super::handle::Request;
+use super::handle::{Asked, Request};
 use super::write::join;
 use super::{Context, Reason, Scope, Write, reconcile};
 use crate::image::{Changes, ImageReader};
@@ -73,7 +73,7 @@ impl Controller {
 
     pub(super) async fn serve(
         &mut self,
-        queue: &mut mpsc::Receiver<Request>,
+        queue: &mut mpsc::Receiver<Asked>,
         session: &mut watch::Receiver<SessionState>,
     ) -> Ended {
         loop {
@@ -92,12 +92,14 @@ impl Controller {
                     },
                     None => Err(Ended::Session),
                 },
-                request = queue.recv() => match request {
-                    Some(Request::Resign(reply)) => {
+                asked = queue.recv() => match asked {
+                    Some(Asked { request: Request::Resign(reply), .. }) => {
                         let _ = reply.send(());
                         Err(Ended::Resigned)
                     }
-                    Some(request) => self.answer(request).await,
+                    // Dropping the reply refuses every item.
+                    Some(asked) if asked.is_for_another(self.office.epoch.epoch) => Ok(()),
+                    Some(asked) => self.answer(asked.request).await,
                     None => Err(Ended::Resigned),
                 },
                 () = tokio::time::sleep_until(purge_at.unwrap_or_else(Instant::now)),

@@ -25,6 +25,8 @@ pub const NEW_PARTITIONS_MAX: usize = 10_000;
 pub struct NewTopic {
     /// Its name.
     pub name: String,
+    /// The id that it shall get, drawn for this one request; nil: the controller draws one.
+    pub id: Uuid,
     /// Number of partitions; -1: the default, or by `assignments`.
     pub partitions: i32,
     /// Number of replicas; -1: the default, or by `assignments`.

@@ -182,6 +182,7 @@ impl World {
             replication_factor: -1,
             assignments: [(0, replicas.to_vec())].into(),
             configs: owned(configs),
+            ..NewTopic::default()
         };
         self.create(&topic).unwrap();
         assert_eq!(self.decide(), [], "a new topic needs nothing");
