@@ -1,17 +1,21 @@
 //! Topics that come into being because somebody asks for them: those of clients, where
 //! `auto.create.topics.enable` allows it, and the brokers' own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_cluster::controller::{NewTopic, Refusal, TopicDefaults};
+use klamm_cluster::{Image, Topic};
 use klamm_protocol::ErrorCode;
 use uuid::Uuid;
 
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
+use crate::forwarding::CreateTopics;
 use crate::topic_name;
+
+/// Longest wait for the controller: whoever asks is told to come back then.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Creates the topics that do not exist yet, each with the broker's defaults or, for the brokers'
 /// own, with theirs. Answers one code for each name; after [`ErrorCode::None`] the broker's image has
@@ -31,15 +35,16 @@ pub(crate) async fn create(broker: &Arc<Broker>, names: &[&str]) -> Vec<ErrorCod
         return codes;
     }
     let topics = legal.iter().map(|at| new_topic(names[*at], &config, registered)).collect();
-    let results = broker.controller.create_topics(topics, defaults(&config), false).await;
-    let mut made = Vec::new();
+    let question = CreateTopics::new(topics, defaults(&config), false);
+    let results = broker.controller.ask(question, PATIENCE).await;
+    let mut there = Vec::new();
     for (at, result) in legal.into_iter().zip(results) {
-        match result {
-            Ok(created) => made.push(created.id),
-            Err(refusal) => codes[at] = code_for_reader(&refusal),
+        codes[at] = result.map_or_else(|refusal| code_for_reader(&refusal), |_| ErrorCode::None);
+        if codes[at].is_none() {
+            there.push(names[at]);
         }
     }
-    await_topics(broker, &made).await;
+    shown(broker, |image| there.iter().all(|name| image.topic(name).is_some_and(is_whole))).await;
     codes
 }
 
@@ -56,23 +61,17 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Waits until what was just changed shows in this broker's image; whether it does. Late is no error:
 /// the change is in the tree.
-pub(crate) async fn shown(
-    broker: &Broker,
-    holds: impl FnMut(&klamm_cluster::Image) -> bool,
-) -> bool {
+pub(crate) async fn shown(broker: &Broker, holds: impl FnMut(&Image) -> bool) -> bool {
     tokio::time::timeout(SHOWN_WITHIN, broker.partitions.wait_for(holds)).await.is_ok()
 }
 
 /// Waits until the broker's image has topics that were just made; whether it does.
 pub(crate) async fn await_topics(broker: &Broker, ids: &[Uuid]) -> bool {
-    let there = |image: &klamm_cluster::Image| {
-        ids.iter().all(|id| {
-            image
-                .topic_by_id(*id)
-                .is_some_and(|topic| topic.partitions().count() == topic.partition_count() as usize)
-        })
-    };
-    shown(broker, there).await
+    shown(broker, |image| ids.iter().all(|id| image.topic_by_id(*id).is_some_and(is_whole))).await
+}
+
+fn is_whole(topic: &Arc<Topic>) -> bool {
+    topic.partitions().count() == topic.partition_count() as usize
 }
 
 /// A topic that another client has made in the meantime is no error for who only wants to read it.
@@ -107,8 +106,8 @@ fn new_topic(name: &str, config: &BrokerConfig, registered: usize) -> NewTopic {
         name: name.to_owned(),
         partitions: config.offsets_topic_num_partitions,
         replication_factor: config.offsets_topic_replicas(registered).into(),
-        assignments: BTreeMap::new(),
         configs: configs.map(|(key, value)| (key.to_owned(), value)).into(),
+        ..NewTopic::default()
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use klamm_cluster::Image;
-use klamm_cluster::controller::ControllerHandle;
 use klamm_cluster::image::{ImageUpdate, ImageUpdates};
 use klamm_cluster::nodes::config::ConfigKind;
 use klamm_env::network::SocketOptions;
@@ -24,6 +23,7 @@ use crate::coordinators::{Coordinators, forget_deleted, run_upkeep};
 use crate::data_dir::DataDir;
 use crate::fence::Fence;
 use crate::fetch_session::FetchSessions;
+use crate::forwarding::ControllerClient;
 use crate::membership::{HomeFactory, Membership, MembershipError};
 use crate::memory::Memory;
 use crate::offline_dirs::OfflineDirs;
@@ -49,8 +49,8 @@ pub struct Broker {
     pub(crate) id: i32,
     /// The cluster's id, as clients see it.
     pub(crate) cluster_id: String,
-    /// Asks the controller for changes: topics, configs, partitions, producer ids.
-    pub(crate) controller: ControllerHandle,
+    /// Asks the controller, wherever it is: topics, configs, partitions, producer ids.
+    pub(crate) controller: ControllerClient,
     /// The partitions that this broker hosts.
     pub(crate) partitions: Partitions,
     /// Group coordinators, by partition of `__consumer_offsets`.
@@ -334,10 +334,10 @@ fn build(
     let offline_dirs = OfflineDirs::of(&dirs);
     let partitions = Partitions::new(env.clone(), identity, dirs, Arc::clone(&config));
     Arc::new(Broker {
+        controller: ControllerClient::new(env.clone(), membership),
         env,
         id: identity.broker_id,
         cluster_id: membership.cluster_id().to_owned(),
-        controller: membership.controller().clone(),
         partitions,
         coordinators: Coordinators::default(),
         fetch_sessions: FetchSessions::new(slots),

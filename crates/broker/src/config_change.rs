@@ -2,6 +2,7 @@
 //! controller. Every resource stands for itself.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use klamm_cluster::Image;
 use klamm_cluster::controller::{ConfigAlteration, ConfigChange, ConfigEdit, EditOp};
@@ -11,8 +12,12 @@ use klamm_protocol::ErrorCode;
 use crate::auto_create;
 use crate::config::{BrokerConfig, Change, Operation, Refused, Scope, Settings, apply, check};
 use crate::config_resource::{ResourceType, own_broker};
+use crate::forwarding::AlterConfigs;
 use crate::request::RequestContext;
 use crate::topic_name;
+
+/// Patience with the controller: requests about settings say nothing of their own.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The change that is asked of one resource.
 pub(crate) struct ResourceChange<'a> {
@@ -65,22 +70,21 @@ pub(crate) async fn change_configs(
         } else {
             checked(ctx.broker.id, &config, &image, change)
         };
-        outcomes.push(checked.map(|(alteration, settings)| {
-            expected.push((outcomes.len(), alteration.resource.clone(), settings));
+        outcomes.push(checked.map(|(alteration, change)| {
+            expected.push((outcomes.len(), change));
             asked.push(alteration);
         }));
     }
     if !asked.is_empty() {
-        let answers = ctx.broker.controller.alter_configs(asked, validate_only).await;
-        for ((at, _, _), answer) in expected.iter().zip(answers) {
+        let question = AlterConfigs { alterations: asked, validate_only };
+        let answers = ctx.broker.controller.ask(question, PATIENCE).await;
+        for ((at, _), answer) in expected.iter().zip(answers) {
             outcomes[*at] = answer.map_err(|refusal| Refused::new(refusal.code, refusal.message));
         }
     }
     if !validate_only {
-        expected.retain(|(at, _, _)| outcomes[*at].is_ok());
-        let shown = |image: &Image| {
-            expected.iter().all(|(_, resource, settings)| image.config(resource) == settings)
-        };
+        expected.retain(|(at, _)| outcomes[*at].is_ok());
+        let shown = |image: &Image| expected.iter().all(|(_, change)| change.shows(image));
         auto_create::shown(&ctx.broker, shown).await;
     }
     outcomes.into_iter().map(Outcome).collect()
@@ -90,13 +94,33 @@ fn invalid(message: impl Into<String>) -> Refused {
     Refused::new(ErrorCode::InvalidRequest, message)
 }
 
-/// The change for the controller, and the settings as they will be.
+/// What an image shows once a change is there.
+struct Expected {
+    resource: ConfigResource,
+    settings: Settings,
+    /// The keys that matter; none: all. Others may change at the same time, or may have changed just
+    /// before on another broker.
+    keys: Option<Vec<String>>,
+}
+
+impl Expected {
+    fn shows(&self, image: &Image) -> bool {
+        let now = image.config(&self.resource);
+        match &self.keys {
+            None => *now == self.settings,
+            Some(keys) => keys.iter().all(|key| now.get(key) == self.settings.get(key)),
+        }
+    }
+}
+
+/// The change for the controller, and what it leads to. Whether a topic is there says the controller:
+/// another broker may have been asked for it just before.
 fn checked(
     broker_id: i32,
     config: &BrokerConfig,
     image: &Image,
     change: &ResourceChange<'_>,
-) -> Result<(ConfigAlteration, Settings), Refused> {
+) -> Result<(ConfigAlteration, Expected), Refused> {
     check_shape(&change.wanted)?;
     let name = change.name;
     let (scope, resource) = match ResourceType::from_i8(change.resource_type) {
@@ -121,23 +145,21 @@ fn checked(
         None => return Err(invalid(format!("Unknown resource type {}.", change.resource_type))),
     };
     let current = image.config(&resource);
-    let (settings, how) = match &change.wanted {
+    let (settings, keys, how) = match &change.wanted {
         Wanted::Whole(all) => {
             let settings = whole(all);
             check(scope, config, &settings)?;
-            (settings.clone(), ConfigChange::Replace(settings))
+            (settings.clone(), None, ConfigChange::Replace(settings))
         }
         Wanted::Steps(steps) => {
             let changes = steps.iter().map(step).collect::<Result<Vec<_>, _>>()?;
             let settings = apply(scope, config, current, &changes)?;
-            (settings, ConfigChange::Edit(changes.iter().map(edit).collect()))
+            let keys = changes.iter().map(|change| change.name.to_owned()).collect();
+            (settings, Some(keys), ConfigChange::Edit(changes.iter().map(edit).collect()))
         }
     };
-    if scope == Scope::Topic && image.topic(name).is_none() {
-        let message = format!("There is no topic '{name}'.");
-        return Err(Refused::new(ErrorCode::UnknownTopicOrPartition, message));
-    }
-    Ok((ConfigAlteration { resource, change: how }, settings))
+    let expected = Expected { resource: resource.clone(), settings, keys };
+    Ok((ConfigAlteration { resource, change: how }, expected))
 }
 
 /// No key twice, a value wherever one is needed.

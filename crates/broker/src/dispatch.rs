@@ -73,7 +73,7 @@ pub(crate) async fn dispatch(
         Ok(decoded) => decoded,
         Err(error) => return Outcome::Close(format!("unreadable request header: {error}")),
     };
-    let served = api::find(header.api_key).is_some_and(|row| row.serves(header.api_version));
+    let served = api::find_any(header.api_key).is_some_and(|row| row.serves(header.api_version));
     if !served {
         return unserved(&header);
     }
@@ -127,6 +127,7 @@ macro_rules! rare_apis {
 rare_apis! {
     AlterConfigs => alter_configs,
     ApiVersions => api_versions,
+    AskController => ask_controller,
     CreatePartitions => create_partitions,
     CreateTopics => create_topics,
     DeleteGroups => delete_groups,
@@ -209,10 +210,10 @@ mod tests {
 
     #[test]
     fn every_served_api_has_a_handler() {
-        for row in api::SERVED {
+        for row in api::SERVED.iter().chain(api::INTERNAL) {
             let often = matches!(row.key, ApiKey::Produce | ApiKey::Fetch);
             assert!(often || RARE_APIS.contains(&row.key), "{:?}", row.key);
         }
-        assert_eq!(RARE_APIS.len() + 2, api::SERVED.len());
+        assert_eq!(RARE_APIS.len() + 2, api::SERVED.len() + api::INTERNAL.len());
     }
 }

@@ -8,16 +8,23 @@ use std::time::Duration;
 use klamm_cluster::image::ImageUpdate;
 use klamm_cluster::{FlushClass, Partition as PartitionState};
 use klamm_env::Loop;
+use klamm_protocol::ErrorCode;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::acks::{Ack, wait_all};
 use crate::broker::Broker;
+use crate::forwarding::FlushSynced;
 use crate::partition::Partition;
 use crate::waiters::Signal;
 
 /// Longest wait for the followers; the next change of the partition tries again.
 const FOLLOWERS_MAX: Duration = Duration::from_secs(60);
+
+/// Longest wait for the controller, until it is looked again whether it is still true.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause before it is said again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Looks after the partitions that this broker leads and that an applied update shows as syncing.
 pub(crate) fn follow(broker: &Arc<Broker>, update: &ImageUpdate, background: &Loop) {
@@ -55,9 +62,24 @@ async fn confirm(broker: Arc<Broker>, topic: Uuid, index: i32) {
         warn!(partition = %partition.id(), "it stays syncing: not all of it is on the disk");
         return;
     }
-    match broker.controller.flush_synced(topic, index, epoch).await {
-        Ok(()) => info!(partition = %partition.id(), "flush=acked holds"),
-        Err(refusal) => warn!(partition = %partition.id(), "it stays syncing: {refusal}"),
+    let question = FlushSynced { topic, index, leader_epoch: epoch };
+    loop {
+        match broker.controller.ask_one(question, PATIENCE).await {
+            Ok(()) => return info!(partition = %partition.id(), "flush=acked holds"),
+            // Nobody decides at the moment: it is to be said again, as long as it is true.
+            Err(refusal)
+                if matches!(
+                    refusal.code,
+                    ErrorCode::NotController | ErrorCode::RequestTimedOut
+                ) && partition.leader_epoch() == Ok(epoch) =>
+            {
+                warn!(partition = %partition.id(), "it stays syncing until it is known: {refusal}");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            Err(refusal) => {
+                return warn!(partition = %partition.id(), "it stays syncing: {refusal}");
+            }
+        }
     }
 }
 

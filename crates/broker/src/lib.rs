@@ -27,6 +27,7 @@ mod fence;
 mod fetch_session;
 mod flush_class;
 mod flusher;
+mod forwarding;
 mod frame_reader;
 mod frame_writer;
 mod handlers;

@@ -13,9 +13,12 @@ use uuid::Uuid;
 
 use crate::broker::Broker;
 use crate::data_dir::DataDir;
+use crate::forwarding::TakeOffline;
 
 /// Partitions in one request: others may ask the controller in between.
 const RESIGNATIONS_MAX: usize = 1000;
+/// Longest wait for the controller, until it is looked again what is due.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause after a refusal.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -107,7 +110,8 @@ fn due(broker: &Broker, dirs: &[Arc<DataDir>], image: &Image) -> Vec<(Uuid, i32)
 
 async fn resign(broker: &Broker, due: Vec<(Uuid, i32)>) {
     let Some(me) = me(broker, &broker.image()) else { return };
-    let outcomes = broker.controller.take_offline(me, due.clone()).await;
+    let question = TakeOffline { member: me, partitions: due.clone() };
+    let outcomes = broker.controller.ask(question, PATIENCE).await;
     let refused = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
     let (count, last) = refused.fold((0, None), |(count, _), refusal| (count + 1, Some(refusal)));
     match last {

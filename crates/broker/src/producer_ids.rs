@@ -1,7 +1,16 @@
 //! Producer ids, handed out from blocks that the controller gives to this broker (R25).
 
-use klamm_cluster::controller::{ControllerHandle, Refusal};
+use std::time::Duration;
+
+use klamm_cluster::{Member, Refusal};
+use klamm_protocol::ErrorCode;
 use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use crate::forwarding::{ControllerClient, ProducerIdsFor};
+
+/// Longest wait for a block, of everybody who needs an id of it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The ids that this broker may still hand out.
 #[derive(Default)]
@@ -14,16 +23,18 @@ impl ProducerIds {
     /// An id that nobody else ever gets.
     ///
     /// # Errors
-    /// When the block is used up and the controller gives no other.
+    /// When the block is used up and the controller gives no other in time.
     pub(crate) async fn next(
         &self,
-        controller: &ControllerHandle,
-        broker_id: i32,
-        broker_epoch: i64,
+        controller: &ControllerClient,
+        broker: Member,
     ) -> Result<i64, Refusal> {
-        let mut block = self.block.lock().await;
+        let deadline = Instant::now() + PATIENCE;
+        let late = || Refusal::new(ErrorCode::RequestTimedOut, "Others wait for a block of ids.");
+        let mut block = timeout_at(deadline, self.block.lock()).await.map_err(|_| late())?;
         if block.0 >= block.1 {
-            let fresh = controller.allocate_producer_ids(broker_id, broker_epoch).await?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let fresh = controller.ask_one(ProducerIdsFor(broker), left).await?;
             *block = (fresh.first, fresh.first + fresh.len);
         }
         let id = block.0;

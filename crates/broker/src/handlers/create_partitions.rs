@@ -15,6 +15,7 @@ use klamm_protocol::messages::create_partitions::{
 
 use crate::auto_create;
 use crate::config::Refused;
+use crate::forwarding::{CreatePartitions, patience};
 use crate::request::{Answer, RequestContext};
 
 pub(crate) async fn handle(
@@ -41,7 +42,9 @@ pub(crate) async fn handle(
     let answers = if asked.is_empty() {
         Vec::new()
     } else {
-        ctx.broker.controller.create_partitions(asked.clone(), request.validate_only).await
+        let validate_only = request.validate_only;
+        let question = CreatePartitions { more: asked.clone(), validate_only };
+        ctx.broker.controller.ask(question, patience(request.timeout_ms)).await
     };
     let mut grown = Vec::new();
     for (more, answer) in asked.iter().zip(answers) {
@@ -57,7 +60,7 @@ pub(crate) async fn handle(
         let there = |image: &Image| {
             grown.iter().all(|more| {
                 let topic = image.topic(&more.name);
-                topic.is_none_or(|topic| topic.partitions().count() as i64 >= more.count.into())
+                topic.is_some_and(|topic| topic.partitions().count() as i64 >= more.count.into())
             })
         };
         auto_create::shown(&ctx.broker, there).await;

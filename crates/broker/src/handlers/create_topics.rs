@@ -5,12 +5,12 @@
 //! - From 4 on -1 means the broker's default for partitions and replicas; earlier versions are
 //!   treated alike, as in Kafka.
 //! - From 5 on a created topic is answered with its size and its settings, from 7 on with its id.
+//! - Any broker takes it: the controller decides, wherever it is (see [`crate::forwarding`]).
 //! - The answer waits until this broker knows the new topics, so that a client that produces next
 //!   finds them.
 
 use std::collections::BTreeMap;
 
-use klamm_cluster::Image;
 use klamm_cluster::controller::topics::NEW_PARTITIONS_MAX;
 use klamm_cluster::controller::{CreatedTopic, NewTopic};
 use klamm_protocol::ErrorCode;
@@ -21,6 +21,7 @@ use klamm_protocol::messages::create_topics::{
 
 use crate::auto_create;
 use crate::config::{BrokerConfig, Refused, Scope, Settings, check, describe_topic};
+use crate::forwarding::{CreateTopics, patience};
 use crate::request::{Answer, RequestContext};
 use crate::topic_name;
 
@@ -37,10 +38,14 @@ pub(crate) async fn handle(
     let mut results: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
     let mut asked = Vec::new();
     for topic in unique {
-        match checked(&config, &image, topic) {
+        match checked(&config, topic) {
             Ok(new) => {
                 asked.push((results.len(), new));
                 results.push(CreatableTopicResult::default());
+            }
+            // Kafka looks for the name first.
+            Err(_) if image.topic(&topic.name).is_some() => {
+                results.push(failed(&topic.name, exists(&topic.name)));
             }
             Err(refused) => results.push(failed(&topic.name, refused)),
         }
@@ -50,11 +55,12 @@ pub(crate) async fn handle(
     }));
 
     let topics: Vec<NewTopic> = asked.iter().map(|(_, new)| new.clone()).collect();
-    let defaults = auto_create::defaults(&config);
     let answers = if topics.is_empty() {
         Vec::new()
     } else {
-        ctx.broker.controller.create_topics(topics, defaults, request.validate_only).await
+        let defaults = auto_create::defaults(&config);
+        let question = CreateTopics::new(topics, defaults, request.validate_only);
+        ctx.broker.controller.ask(question, patience(request.timeout_ms)).await
     };
     let mut made = Vec::new();
     for ((at, new), answer) in asked.iter().zip(answers) {
@@ -100,19 +106,16 @@ fn by_name(topics: &[CreatableTopic]) -> (Vec<&CreatableTopic>, Vec<&str>) {
     (unique, repeated.collect())
 }
 
-/// All that can be refused without the controller, in Kafka's order.
-fn checked(
-    config: &BrokerConfig,
-    image: &Image,
-    topic: &CreatableTopic,
-) -> Result<NewTopic, Refused> {
+fn exists(name: &str) -> Refused {
+    Refused::new(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists."))
+}
+
+/// All that can be refused without the controller, in Kafka's order. Whether the name is free is not
+/// among it: another broker may have been asked just before.
+fn checked(config: &BrokerConfig, topic: &CreatableTopic) -> Result<NewTopic, Refused> {
     if topic.name == topic_name::CLUSTER_METADATA {
         let message = format!("{} cannot be created.", topic.name);
         return Err(Refused::new(ErrorCode::InvalidRequest, message));
-    }
-    if image.topic(&topic.name).is_some() {
-        let message = format!("Topic '{}' already exists.", topic.name);
-        return Err(Refused::new(ErrorCode::TopicAlreadyExists, message));
     }
     topic_name::check(&topic.name)
         .map_err(|why| Refused::new(ErrorCode::InvalidTopicException, why))?;
@@ -130,6 +133,7 @@ fn checked(
         replication_factor: topic.replication_factor.into(),
         assignments,
         configs,
+        ..NewTopic::default()
     })
 }
 

@@ -3,13 +3,14 @@
 //! - From 6 on topics are named by name or by id, one of the two each.
 //! - Where `delete.topic.enable` is false, version 3 and later are told so, earlier ones get
 //!   INVALID_REQUEST.
+//! - Any broker takes it: the controller decides, wherever it is (see [`crate::forwarding`]).
 //! - The answer waits until this broker no longer knows the topics: their names are free then. Their
 //!   files go later.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use klamm_cluster::Image;
 use klamm_cluster::controller::TopicRef;
+use klamm_cluster::{Image, Refusal};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::delete_topics::{
     DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse,
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use crate::auto_create;
 use crate::config::Refused;
+use crate::forwarding::{DeleteTopics, patience};
 use crate::request::{Answer, RequestContext};
 
 pub(crate) async fn handle(
@@ -28,23 +30,42 @@ pub(crate) async fn handle(
     if !ctx.broker.config().delete_topic_enable {
         return Answer::Now(disabled(ctx.api_version, &request));
     }
-    let (mut responses, found) = wanted.resolve(&ctx.broker.image());
-    let refs = found.keys().map(|id| TopicRef::Id(*id)).collect();
-    let answers =
-        if found.is_empty() { Vec::new() } else { ctx.broker.controller.delete_topics(refs).await };
+    let image = ctx.broker.image();
+    let (mut responses, asked) = wanted.resolve(&image);
+    let answers = if asked.is_empty() {
+        Vec::new()
+    } else {
+        let question = DeleteTopics::new(asked.clone(), &image);
+        ctx.broker.controller.ask(question, patience(request.timeout_ms)).await
+    };
     let mut gone = Vec::new();
-    for ((id, name), answer) in found.into_iter().zip(answers) {
+    for (topic, answer) in asked.into_iter().zip(answers) {
+        let (name, id) = match topic {
+            TopicRef::Name(name) => (Some(name), Uuid::nil()),
+            TopicRef::Id(id) => (image.topic_by_id(id).map(|topic| topic.name.to_string()), id),
+        };
         responses.push(match answer {
-            Ok(_) => {
-                gone.push(id);
-                DeletableTopicResult { name: Some(name), topic_id: id, ..Default::default() }
+            Ok(deleted) => {
+                gone.push(deleted.id);
+                let (name, topic_id) = (name.or(deleted.name), deleted.id);
+                DeletableTopicResult { name, topic_id, ..Default::default() }
             }
-            Err(refusal) => result(Some(name), id, Refused::new(refusal.code, refusal.message)),
+            Err(refusal) => result(name, id, refused(refusal)),
         });
     }
     let unknown = |image: &Image| gone.iter().all(|id| image.topic_by_id(*id).is_none());
     auto_create::shown(&ctx.broker, unknown).await;
     Answer::Now(DeleteTopicsResponse { responses, ..Default::default() })
+}
+
+/// Kafka's sentence for a topic that is not there says no more than its code.
+fn refused(refusal: Refusal) -> Refused {
+    match refusal.code {
+        code @ (ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) => {
+            Refused::new(code, code.message())
+        }
+        code => Refused::new(code, refusal.message),
+    }
 }
 
 fn disabled(version: i16, request: &DeleteTopicsRequest) -> DeleteTopicsResponse {
@@ -112,10 +133,11 @@ impl Wanted {
         }
     }
 
-    /// The topics to delete by id, and the answers to those that are not.
-    fn resolve(mut self, image: &Image) -> (Vec<DeletableTopicResult>, BTreeMap<Uuid, String>) {
+    /// The topics that the controller is asked to delete, and the answers to those that it is not.
+    /// Which there are says the controller: another broker may have been asked just before.
+    fn resolve(mut self, image: &Image) -> (Vec<DeletableTopicResult>, Vec<TopicRef>) {
         let mut responses = std::mem::take(&mut self.refused);
-        let mut found = BTreeMap::new();
+        let mut asked = Vec::new();
         let invalid = |message| Refused::new(ErrorCode::InvalidRequest, message);
         for name in &self.names_twice {
             let refused = invalid("Duplicate topic name.");
@@ -124,31 +146,18 @@ impl Wanted {
         for id in &self.ids_twice {
             responses.push(result(None, *id, invalid("Duplicate topic id.")));
         }
-        for id in self.ids.difference(&self.ids_twice) {
-            match image.topic_by_id(*id) {
-                Some(topic) => {
-                    found.insert(*id, topic.name.to_string());
-                }
-                None => responses.push(result(None, *id, generic(ErrorCode::UnknownTopicId))),
-            }
-        }
+        let mut ids: BTreeSet<Uuid> = self.ids.difference(&self.ids_twice).copied().collect();
         for name in self.names.difference(&self.names_twice) {
-            let Some(topic) = image.topic(name) else {
-                let refused = generic(ErrorCode::UnknownTopicOrPartition);
-                responses.push(result(Some(name.clone()), Uuid::nil(), refused));
-                continue;
-            };
-            let by_id_too = self.ids_twice.contains(&topic.id);
-            if by_id_too || found.insert(topic.id, name.clone()).is_some() {
-                found.remove(&topic.id);
-                let refused = invalid("The topic is also named by its id.");
-                responses.push(result(Some(name.clone()), topic.id, refused));
+            match image.topic(name).map(|topic| topic.id).filter(|id| self.ids.contains(id)) {
+                Some(id) => {
+                    ids.remove(&id);
+                    let refused = invalid("The topic is also named by its id.");
+                    responses.push(result(Some(name.clone()), id, refused));
+                }
+                None => asked.push(TopicRef::Name(name.clone())),
             }
         }
-        (responses, found)
+        asked.extend(ids.into_iter().map(TopicRef::Id));
+        (responses, asked)
     }
-}
-
-fn generic(code: ErrorCode) -> Refused {
-    Refused::new(code, code.message())
 }

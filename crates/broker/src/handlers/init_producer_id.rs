@@ -7,6 +7,7 @@
 //! TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which no client tries again; an empty one is
 //! INVALID_REQUEST, as in Kafka.
 
+use klamm_cluster::Member;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 use tracing::{info, warn};
@@ -26,8 +27,8 @@ pub(crate) async fn handle(
     let ctx = ctx.clone();
     Answer::Later(Box::pin(async move {
         let broker = &ctx.broker;
-        let next = broker.producer_ids.next(&broker.controller, broker.id, broker.epoch()).await;
-        match next {
+        let me = Member { id: broker.id, epoch: broker.epoch() };
+        match broker.producer_ids.next(&broker.controller, me).await {
             Ok(producer_id) => {
                 InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() }
             }

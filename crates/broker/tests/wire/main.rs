@@ -7,6 +7,7 @@ mod cold;
 mod compaction;
 mod connections;
 mod fetching;
+mod forwarding;
 mod lifecycle;
 mod log_dirs;
 mod many_names;

@@ -1,0 +1,161 @@
+//! The controller's side: what other brokers ask. It answers for itself alone: a question that is
+//! meant for another controller is refused, never passed on, so that none can go round in circles.
+
+use klamm_cluster::controller::{ControllerState, TopicDefaults};
+use klamm_cluster::{ControllerHandle, Member, Refusal};
+use klamm_protocol::ErrorCode;
+use klamm_protocol::messages::ask_controller::{
+    AskControllerRequest, AskControllerResponse, AskedResult,
+};
+
+use super::ControllerClient;
+use super::configs::AlterConfigs;
+use super::needs::{FlushSynced, ProducerIdsFor, TakeOffline};
+use super::question::Question;
+use super::topics::{CreatePartitions, CreateTopics, DeleteTopics};
+
+/// Bytes of a sentence at most, however much of a client's own words it repeats.
+const MESSAGE_LEN_MAX: usize = 1000;
+
+impl ControllerClient {
+    /// Answers another broker, which has asked on `listener`.
+    pub(crate) async fn answer(
+        &self,
+        listener: &str,
+        request: AskControllerRequest,
+    ) -> AskControllerResponse {
+        let answered = match self.admit(listener, &request) {
+            Ok(controller) => carry_out(&controller, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        match answered {
+            Ok(results) => AskControllerResponse { results, ..Default::default() },
+            Err(refusal) => AskControllerResponse {
+                error_code: refusal.code.as_i16(),
+                error_message: Some(shortened(refusal.message)),
+                ..Default::default()
+            },
+        }
+    }
+
+    /// The controller that is asked, if it is this one, and if who asks may.
+    fn admit(
+        &self,
+        listener: &str,
+        request: &AskControllerRequest,
+    ) -> Result<ControllerHandle, Refusal> {
+        let refused = |code, message: String| Err(Refusal::new(code, message));
+        let image = self.images.current();
+        let own = image.broker(self.broker_id);
+        if own.is_none_or(|own| own.inter_broker_listener != listener) {
+            let message = format!("Brokers do not speak to each other on listener {listener}.");
+            return refused(ErrorCode::ClusterAuthorizationFailed, message);
+        }
+        let asker = request.broker_id;
+        match image.broker(asker).map(|broker| broker.broker_epoch) {
+            Some(epoch) if epoch == request.broker_epoch => {}
+            Some(epoch) => {
+                let message = format!(
+                    "Broker {asker} is registered in epoch {epoch}, not {}.",
+                    request.broker_epoch
+                );
+                return refused(ErrorCode::StaleBrokerEpoch, message);
+            }
+            None => {
+                let message = format!("Broker {asker} is not registered.");
+                return refused(ErrorCode::ClusterAuthorizationFailed, message);
+            }
+        }
+        match *self.here.state().borrow() {
+            ControllerState::Active { epoch } if epoch == request.controller_epoch => {
+                Ok(self.here.within(epoch))
+            }
+            state => {
+                let message = format!(
+                    "Broker {} is {state:?}, not the controller of epoch {}.",
+                    self.broker_id, request.controller_epoch
+                );
+                refused(ErrorCode::NotController, message)
+            }
+        }
+    }
+}
+
+async fn carry_out(
+    controller: &ControllerHandle,
+    request: AskControllerRequest,
+) -> Result<Vec<AskedResult>, Refusal> {
+    let validate_only = request.validate_only;
+    let defaults = TopicDefaults {
+        partitions: request.default_partitions,
+        replication_factor: request.default_replication_factor,
+    };
+    let member = Member { id: request.broker_id, epoch: request.broker_epoch };
+    let AskControllerRequest {
+        new_topics,
+        deletions,
+        more_partitions,
+        alterations,
+        producer_ids,
+        synced,
+        offline,
+        ..
+    } = request;
+    let asked =
+        (new_topics, deletions, more_partitions, alterations, producer_ids, synced, offline);
+    match asked {
+        (Some(topics), None, None, None, false, None, None) => {
+            put(controller, CreateTopics::from_wire(topics, defaults, validate_only)).await
+        }
+        (None, Some(deletions), None, None, false, None, None) => {
+            put(controller, DeleteTopics::from_wire(deletions)).await
+        }
+        (None, None, Some(more), None, false, None, None) => {
+            put(controller, CreatePartitions::from_wire(more, validate_only)).await
+        }
+        (None, None, None, Some(asked), false, None, None) => {
+            let question = AlterConfigs::from_wire(asked, validate_only);
+            put(controller, question.ok_or_else(senseless)?).await
+        }
+        (None, None, None, None, true, None, None) => put(controller, ProducerIdsFor(member)).await,
+        (None, None, None, None, false, Some(synced), None) => match &synced[..] {
+            [synced] => put(controller, FlushSynced::from_wire(synced)).await,
+            _ => Err(senseless()),
+        },
+        (None, None, None, None, false, None, Some(offline)) => {
+            put(controller, TakeOffline::from_wire(member, &offline)).await
+        }
+        _ => Err(senseless()),
+    }
+}
+
+fn senseless() -> Refusal {
+    Refusal::new(ErrorCode::InvalidRequest, "It is not clear what is asked.")
+}
+
+async fn put<Q: Question>(
+    controller: &ControllerHandle,
+    question: Q,
+) -> Result<Vec<AskedResult>, Refusal> {
+    let answers = question.ask(controller).await;
+    let result = |answer: Result<Q::Done, Refusal>| match answer {
+        Ok(done) => Q::to_result(done),
+        Err(refusal) => AskedResult {
+            error_code: refusal.code.as_i16(),
+            error_message: Some(shortened(refusal.message)),
+            ..Default::default()
+        },
+    };
+    Ok(answers.into_iter().map(result).collect())
+}
+
+fn shortened(mut message: String) -> String {
+    if message.len() > MESSAGE_LEN_MAX {
+        let mut end = MESSAGE_LEN_MAX;
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+    }
+    message
+}
