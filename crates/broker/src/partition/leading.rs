@@ -159,9 +159,23 @@ impl Partition {
         let mut state = self.lock();
         let leader_epoch = state.leadership?.epoch;
         state.log.as_ref()?;
+        // What waited for a follower that has gone may be committed by now.
+        let waited = state.replication.as_mut()?.progress.note_standing(&standing);
+        let woken = if waited { self.commit(&mut state) } else { Vec::new() };
+        let order = self.next_isr_change(&mut state, leader_epoch, standing);
+        drop(state);
+        fire_all(&woken);
+        order
+    }
+
+    fn next_isr_change(
+        &self,
+        state: &mut State,
+        leader_epoch: i32,
+        standing: impl Fn(i32) -> Standing,
+    ) -> Option<IsrOrder> {
         let lag = self.lag_limit(state.replication.as_ref()?);
-        let replicated = state.replication.as_mut()?;
-        let Replicated { progress, replicas, .. } = replicated;
+        let Replicated { progress, replicas, .. } = state.replication.as_mut()?;
         let change = progress.wanted(replicas, self.high_watermark(), standing, lag)?;
         let version = progress.committed().version;
         progress.begin(change.clone());
