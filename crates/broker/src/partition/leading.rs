@@ -159,9 +159,9 @@ impl Partition {
         let mut state = self.lock();
         let leader_epoch = state.leadership?.epoch;
         state.log.as_ref()?;
-        // What waited for a follower that has gone may be committed by now.
-        let waited = state.replication.as_mut()?.progress.note_standing(&standing);
-        let woken = if waited { self.commit(&mut state) } else { Vec::new() };
+        // What waited for a follower that has gone, or come no more, may be committed by now.
+        state.replication.as_mut()?.progress.note_standing(&standing);
+        let woken = self.commit(&mut state);
         let order = self.next_isr_change(&mut state, leader_epoch, standing);
         drop(state);
         fire_all(&woken);

@@ -227,14 +227,11 @@ impl Progress {
             && follower.caught_up.is_some_and(|at| lag.now.saturating_sub(at) <= lag.max)
     }
 
-    /// Takes over who is gone or going: whoever is cannot join, and nobody waits for it. Whether
-    /// somebody was waited for.
-    pub(crate) fn note_standing(&mut self, standing: impl Fn(i32) -> Standing) -> bool {
-        let staying = self.followers.values_mut().map(|follower| &mut follower.fetch);
-        let going = staying
-            .filter(|fetch| fetch.stays && standing(fetch.id) != Standing::Here(fetch.broker_epoch))
-            .map(|fetch| fetch.stays = false);
-        going.count() > 0
+    /// Takes over who is gone or going: whoever is cannot join, and nobody waits for it.
+    pub(crate) fn note_standing(&mut self, standing: impl Fn(i32) -> Standing) {
+        for fetch in self.followers.values_mut().map(|follower| &mut follower.fetch) {
+            fetch.stays &= standing(fetch.id) == Standing::Here(fetch.broker_epoch);
+        }
     }
 
     /// The ISR as it should be, if that is another one and nothing is in flight. `replicas` are those
