@@ -47,6 +47,9 @@ fn structure_names_removed(shown: &str) -> String {
         .split_inclusive(' ')
         .map(|word| {
             let word = word.replace("Inline(", "Some(");
+            if word.strip_prefix("Some(").is_some_and(is_structure_name) {
+                return "Some(".to_owned();
+            }
             match word.rsplit_once('[') {
                 Some((before, name)) if is_structure_name(name) => format!("{before}["),
                 None if is_structure_name(&word) => String::new(),

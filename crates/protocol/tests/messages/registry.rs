@@ -71,11 +71,14 @@ registry! {
         DeleteGroupsResponse DeleteRecordsRequest DeleteRecordsResponse DeleteTopicsRequest
         DeleteTopicsResponse DescribeClusterRequest DescribeClusterResponse DescribeConfigsRequest
         DescribeConfigsResponse DescribeGroupsRequest DescribeGroupsResponse DescribeLogDirsRequest
-        DescribeLogDirsResponse EndTxnMarker FetchRequest FetchResponse FindCoordinatorRequest
+        DescribeLogDirsResponse DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse
+        ElectLeadersRequest ElectLeadersResponse EndTxnMarker FetchRequest FetchResponse
+        FindCoordinatorRequest
         FindCoordinatorResponse HeartbeatRequest HeartbeatResponse IncrementalAlterConfigsRequest
         IncrementalAlterConfigsResponse InitProducerIdRequest InitProducerIdResponse
         JoinGroupRequest JoinGroupResponse LeaveGroupRequest LeaveGroupResponse ListGroupsRequest
-        ListGroupsResponse ListOffsetsRequest ListOffsetsResponse MetadataRequest MetadataResponse
+        ListGroupsResponse ListOffsetsRequest ListOffsetsResponse ListPartitionReassignmentsRequest
+        ListPartitionReassignmentsResponse MetadataRequest MetadataResponse
         OffsetCommitRequest OffsetCommitResponse OffsetDeleteRequest OffsetDeleteResponse
         OffsetFetchRequest OffsetFetchResponse OffsetForLeaderEpochRequest
         OffsetForLeaderEpochResponse ProduceRequest ProduceResponse RequestHeader ResponseHeader
