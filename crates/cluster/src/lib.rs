@@ -22,5 +22,5 @@ pub mod restart;
 pub mod tree;
 
 pub use controller::{ControllerHandle, Refusal};
-pub use image::{Broker, Image, ImageWatch, Partition, Topic};
+pub use image::{Broker, Image, ImageWatch, Leaderless, Partition, Topic};
 pub use nodes::topic::{FlushClass, Member};

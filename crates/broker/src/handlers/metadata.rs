@@ -6,16 +6,18 @@
 //! - 8 to 10: the cluster's authorized operations; from 8 on those of topics.
 //! - From 10 on answers have topic ids, from 12 on a topic may be asked for by its id. 10 and 11 have
 //!   the field and refuse it.
-//! - A replica in a log directory that an I/O error took offline is listed as offline too.
-//! - Version 0 calls a partition with unregistered replicas REPLICA_NOT_AVAILABLE; later ones list
-//!   the replicas as offline.
+//! - A broker is there for clients that came by a listener of which it has one too. A replica is
+//!   offline without its broker, or in a log directory that an I/O error took offline.
+//! - A leader that the client cannot reach is LISTENER_NOT_FOUND from 6 on where it is registered
+//!   without that listener, and LEADER_NOT_AVAILABLE otherwise.
+//! - Version 0 does not list replicas that the client cannot reach, and says REPLICA_NOT_AVAILABLE.
 //!
 //! A topic that is created on the way is answered with its leaders at once; Kafka answers
 //! UNKNOWN_TOPIC_OR_PARTITION and lets the client ask again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use klamm_cluster::{Image, Partition, Topic};
+use klamm_cluster::{Image, Leaderless, Partition, Topic};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
@@ -29,7 +31,7 @@ use crate::request::{Answer, RequestContext};
 use crate::topic_name;
 
 /// The leader of a partition that has none.
-const NO_LEADER: i32 = -1;
+pub(crate) const NO_LEADER: i32 = -1;
 
 pub(crate) async fn handle(
     ctx: &RequestContext,
@@ -176,22 +178,19 @@ fn state(
     image: &Image,
     partition: Partition<'_>,
 ) -> MetadataResponsePartition {
-    let reachable = |id: &i32| endpoint(ctx, image, *id).is_some();
-    let there = |id: &i32| reachable(id) && !partition.lost_its_disk(image, *id);
-    let offline: Vec<i32> = partition.replicas().iter().copied().filter(|id| !there(id)).collect();
-    let leader = partition.leader.filter(reachable);
-    let error = match (leader, partition.leader) {
-        (None, Some(id)) if ctx.api_version >= 6 && image.broker(id).is_some() => {
-            ErrorCode::ListenerNotFound
-        }
-        (None, _) => ErrorCode::LeaderNotAvailable,
-        (Some(_), _) if ctx.api_version == 0 && !offline.is_empty() => {
-            ErrorCode::ReplicaNotAvailable
-        }
-        (Some(_), _) => ErrorCode::None,
+    let (version, listener) = (ctx.api_version, ctx.connection.listener.name.as_str());
+    let leader = partition.leader_on(image, listener);
+    let hidden =
+        if version == 0 { partition.unreachable_replicas(image, listener) } else { Vec::new() };
+    let error = match leader {
+        Err(Leaderless::NoListener) if version >= 6 => ErrorCode::ListenerNotFound,
+        Err(_) => ErrorCode::LeaderNotAvailable,
+        Ok(_) if !hidden.is_empty() => ErrorCode::ReplicaNotAvailable,
+        Ok(_) => ErrorCode::None,
     };
-    let listed = |ids: Vec<i32>| -> Vec<i32> {
-        ids.into_iter().filter(|id| ctx.api_version > 0 || !offline.contains(id)).collect()
+    let listed = |mut ids: Vec<i32>| {
+        ids.retain(|id| !hidden.contains(id));
+        ids
     };
     MetadataResponsePartition {
         error_code: error.as_i16(),
@@ -200,17 +199,13 @@ fn state(
         leader_epoch: partition.leader_epoch,
         replica_nodes: listed(partition.replicas().to_vec()),
         isr_nodes: listed(partition.isr.iter().map(|member| member.id).collect()),
-        offline_replicas: if ctx.api_version >= 5 { offline } else { Vec::new() },
+        offline_replicas: partition.offline_replicas(image, listener),
     }
 }
 
 /// Where the client of this connection reaches a broker.
 pub(crate) fn endpoint(ctx: &RequestContext, image: &Image, id: i32) -> Option<(String, u16)> {
-    let listener = &ctx.connection.listener;
-    if id == ctx.broker.id {
-        return Some((listener.advertised_host.clone(), listener.advertised_port));
-    }
-    let endpoint = image.broker(id)?.endpoint(&listener.name)?;
+    let endpoint = image.broker(id)?.endpoint(&ctx.connection.listener.name)?;
     Some((endpoint.host.clone(), endpoint.port))
 }
 

@@ -112,10 +112,30 @@ impl Partition<'_> {
         &self.assignment.replicas
     }
 
-    /// Replicas that are not registered, or whose log directory is offline.
-    pub fn offline_replicas(&self, image: &Image) -> Vec<i32> {
-        let there = |id: &i32| image.broker(*id).is_some() && !self.lost_its_disk(image, *id);
-        self.assignment.replicas.iter().copied().filter(|id| !there(id)).collect()
+    /// The leader as clients of a listener can use it: registered, and with that listener.
+    ///
+    /// # Errors
+    /// Why there is none for them.
+    pub fn leader_on(&self, image: &Image, listener: &str) -> Result<i32, Leaderless> {
+        let id = self.leader.ok_or(Leaderless::NotThere)?;
+        let leader = image.broker(id).ok_or(Leaderless::NotThere)?;
+        leader.endpoint(listener).map(|_| id).ok_or(Leaderless::NoListener)
+    }
+
+    /// Replicas that clients of a listener cannot reach: not registered, or without that listener.
+    pub fn unreachable_replicas(&self, image: &Image, listener: &str) -> Vec<i32> {
+        self.replicas_without(|id| image.is_reachable(id, listener))
+    }
+
+    /// The same and those whose log directory is offline.
+    pub fn offline_replicas(&self, image: &Image, listener: &str) -> Vec<i32> {
+        self.replicas_without(|id| {
+            image.is_reachable(id, listener) && !self.lost_its_disk(image, id)
+        })
+    }
+
+    fn replicas_without(&self, is_there: impl Fn(i32) -> bool) -> Vec<i32> {
+        self.replicas().iter().copied().filter(|id| !is_there(*id)).collect()
     }
 
     /// Whether an I/O error took the log directory of broker `id` offline that its replica lies in,
@@ -123,6 +143,15 @@ impl Partition<'_> {
     pub fn lost_its_disk(&self, image: &Image, id: i32) -> bool {
         image.lost_its_disk(self.state, id)
     }
+}
+
+/// Why a partition has no leader for the clients of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaderless {
+    /// There is none, or it is not registered.
+    NotThere,
+    /// It has no listener of that name.
+    NoListener,
 }
 
 impl Deref for Partition<'_> {
@@ -214,6 +243,11 @@ impl Image {
     /// A registered broker.
     pub fn broker(&self, id: i32) -> Option<&Arc<Broker>> {
         self.brokers.get(&id)
+    }
+
+    /// Whether a broker is registered with a listener of that name.
+    pub fn is_reachable(&self, id: i32, listener: &str) -> bool {
+        self.broker(id).is_some_and(|broker| broker.endpoint(listener).is_some())
     }
 
     /// The registrations of a broker, there or not.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use klamm_env::{Env, Loop};
 
-use super::{Changes, Image, ImageWatch};
+use super::{Changes, Image, ImageWatch, Leaderless};
+use crate::nodes::broker::{Endpoint, RegistrationNode};
 use crate::nodes::config::{ConfigKind, ConfigNode, ConfigResource};
 use crate::nodes::topic::{
     AssignNode, Assignment, FlushClass, Member, NameNode, PartitionNode, TopicNode,
@@ -142,4 +143,82 @@ fn strangers_in_the_tree_are_left_alone() {
         image.apply(path, Some(&node), &mut Changes::default()).unwrap();
     }
     assert_eq!(image.topics().count(), 0);
+}
+
+fn registration(broker_epoch: i64, listeners: &[&str]) -> RegistrationNode {
+    let endpoint = |listener: &&str| Endpoint {
+        listener: (*listener).to_owned(),
+        host: "h".to_owned(),
+        port: 1,
+    };
+    RegistrationNode {
+        endpoints: listeners.iter().map(endpoint).collect(),
+        security_protocols: Default::default(),
+        inter_broker_listener: "INSIDE".to_owned(),
+        rack: None,
+        incarnation: ID,
+        broker_epoch,
+        features: Default::default(),
+        log_dir_missing: false,
+    }
+}
+
+/// `t`-0 on brokers 1, which has both listeners and whose disk is gone, 2, which has one, and 3, which
+/// is not registered.
+fn three_replicas(leader: Option<i32>) -> Image {
+    let broker = |id, node| Op::create_ephemeral(NodeKey::Broker(id).path(), encode(&node));
+    let member = |id| Member { id, epoch: 1 };
+    let state = PartitionNode {
+        leader,
+        isr: vec![member(1), member(2), member(3)],
+        offline: vec![member(1)],
+        ..state(0)
+    };
+    let assignment = Assignment { replicas: vec![1, 2, 3], ..Assignment::default() };
+    let topic = TopicNode { name: "t".into(), deleting: false };
+    let mut image = Image::default();
+    let ops = [
+        broker(1, registration(1, &["OUTSIDE", "INSIDE"])),
+        broker(2, registration(1, &["INSIDE"])),
+        Op::create(NodeKey::Topic(ID).path(), encode(&topic)),
+        Op::create(
+            NodeKey::Assign(ID).path(),
+            encode(&AssignNode { partitions: vec![assignment] }),
+        ),
+        Op::create(NodeKey::Partition(ID, 0).path(), encode(&state)),
+        Op::create(NodeKey::Name("t".into()).path(), encode(&NameNode { topic_id: ID })),
+    ];
+    image.preview(&ops).unwrap();
+    image
+}
+
+fn leader(image: &Image, listener: &str) -> Result<i32, Leaderless> {
+    image.topic("t").unwrap().partition(0).unwrap().leader_on(image, listener)
+}
+
+#[test]
+fn a_leader_is_one_for_clients_of_the_listeners_that_it_has() {
+    let image = three_replicas(Some(2));
+    assert_eq!(leader(&image, "INSIDE"), Ok(2));
+    assert_eq!(leader(&image, "OUTSIDE"), Err(Leaderless::NoListener));
+    assert_eq!(leader(&three_replicas(Some(3)), "INSIDE"), Err(Leaderless::NotThere));
+    assert_eq!(leader(&three_replicas(None), "INSIDE"), Err(Leaderless::NotThere));
+}
+
+#[test]
+fn a_replica_is_offline_without_its_broker_its_disk_or_the_clients_listener() {
+    let mut image = three_replicas(Some(2));
+    let shown = |image: &Image, listener: &str| {
+        let topic = image.topic("t").unwrap();
+        let partition = topic.partition(0).unwrap();
+        (
+            partition.unreachable_replicas(image, listener),
+            partition.offline_replicas(image, listener),
+        )
+    };
+    assert_eq!(shown(&image, "INSIDE"), (vec![3], vec![1, 3]));
+    assert_eq!(shown(&image, "OUTSIDE"), (vec![2, 3], vec![1, 2, 3]));
+    let again = encode(&registration(2, &["OUTSIDE", "INSIDE"]));
+    image.preview(&[Op::set(NodeKey::Broker(1).path(), again, 0)]).unwrap();
+    assert_eq!(shown(&image, "OUTSIDE"), (vec![2, 3], vec![2, 3]), "its new process has its disk");
 }
