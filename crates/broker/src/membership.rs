@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_cluster::controller::{
-    self, ControllerHandle, ControllerSettings, ControllerState, PartitionDefaults, Registered,
+    self, ControllerHandle, ControllerSettings, ControllerState, LeaderRebalance,
+    PartitionDefaults, Registered,
 };
 use klamm_cluster::image::{ImageError, ImageWatch};
 use klamm_cluster::moving::{MoveError, move_tree};
@@ -533,6 +534,12 @@ impl Entry<'_> {
             },
             rules: Arc::new(TableRules),
             purge_delay: PURGE_DELAY,
+            leader_rebalance: self.config.auto_leader_rebalance_enable.then(|| LeaderRebalance {
+                interval: Duration::from_secs(
+                    self.config.leader_imbalance_check_interval_seconds.unsigned_abs(),
+                ),
+                percentage: self.config.leader_imbalance_per_broker_percentage,
+            }),
         }
     }
 }

@@ -89,6 +89,7 @@ impl Broker {
             defaults: PartitionDefaults::default(),
             rules: Arc::new(Anything),
             purge_delay: PURGE_DELAY,
+            leader_rebalance: None,
         };
         let registered = Registered { tree: Arc::clone(&tree), epoch: epoch.epoch };
         let registered = watch::Sender::new(registered);

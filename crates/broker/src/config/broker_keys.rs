@@ -136,6 +136,12 @@ broker_table! {
         "In-sync replicas that must have a record before acks=all is answered; for topics that do not say.";
     unclean_leader_election_enable: bool, "unclean.leader.election.enable", Boolean, Some("false"), Allowed::Any, ClusterWide, Origin::Kafka,
         "Whether a replica outside the in-sync set may be elected when nobody else is left; for topics that do not say.";
+    auto_leader_rebalance_enable: bool, "auto.leader.rebalance.enable", Boolean, Some("true"), Allowed::Any, ReadOnly, Origin::Kafka,
+        "Whether the controller gives leadership back to preferred replicas by itself; they lead on request in any case.";
+    leader_imbalance_check_interval_seconds: i64, "leader.imbalance.check.interval.seconds", Long, Some("300"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
+        "Seconds between two looks of the controller for brokers that lead too few of the partitions that prefer them; with one broker it does not look.";
+    leader_imbalance_per_broker_percentage: i32, "leader.imbalance.per.broker.percentage", Int, Some("10"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
+        "Percentage of the partitions preferring a broker that others may lead before it gets them back; Kafka had this key up to 3.9.";
     message_max_bytes: i32, "message.max.bytes", Int, Some("1048588"), Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
         "Largest batch of records in bytes, as it is stored; for topics that do not say.";
     compression_type: CompressionType, "compression.type", String, Some("producer"), CODECS, ClusterWide, Origin::Kafka,
@@ -246,6 +252,8 @@ broker_table! {
     // Reading.
     fetch_max_bytes: i32, "fetch.max.bytes", Int, Some("57671680"), Allowed::AtLeast(1024), ReadOnly, Origin::Kafka,
         "Largest answer to a fetch in bytes; a first batch that is larger is sent all the same.";
+    max_request_partition_size_limit: i32, "max.request.partition.size.limit", Int, Some("2000"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
+        "Partitions in one answer to DescribeTopicPartitions at most; the client asks on from there.";
     max_incremental_fetch_session_cache_slots: i32, "max.incremental.fetch.session.cache.slots", Int, Some("1000"), Allowed::AtLeast(0), ReadOnly, Origin::Kafka,
         "Fetch sessions that are remembered.";
 

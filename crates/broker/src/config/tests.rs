@@ -188,6 +188,7 @@ fn dynamic_settings_lie_over_those_of_the_start() {
 #[test]
 fn the_offsets_topic_has_no_more_replicas_than_brokers_unless_told() {
     assert_eq!(BrokerConfig::default().offsets_topic_replicas(1), 1);
+    assert_eq!(BrokerConfig::default().offsets_topic_replicas(2), 2);
     assert_eq!(BrokerConfig::default().offsets_topic_replicas(5), 3);
     let told = loaded("offsets.topic.replication.factor=2").config;
     assert_eq!(told.offsets_topic_replicas(1), 2);

@@ -26,6 +26,17 @@ pub struct ControllerSettings {
     pub rules: Arc<dyn ConfigRules>,
     /// How long a deleted topic stays in the tree, so that brokers see its mark (R28).
     pub purge_delay: Duration,
+    /// How leadership returns to preferred replicas; `None`: only on request.
+    pub leader_rebalance: Option<LeaderRebalance>,
+}
+
+/// When a broker gets back the leadership of partitions that prefer it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderRebalance {
+    /// `leader.imbalance.check.interval.seconds`.
+    pub interval: Duration,
+    /// `leader.imbalance.per.broker.percentage`: what may be led elsewhere without a consequence.
+    pub percentage: i32,
 }
 
 /// A broker's registration, and the session that it ends with.

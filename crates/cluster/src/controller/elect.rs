@@ -7,6 +7,15 @@ use crate::nodes::topic::{Assignment, FlushClass, Member, PartitionNode};
 use crate::nodes::{NodeKey, encode};
 use crate::tree::Op;
 
+/// Who says whether a leader may be elected that may lack confirmed records.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unclean {
+    /// The settings.
+    AsSet,
+    /// The operator, who has asked for it.
+    Asked,
+}
+
 /// What a partition needs, or `None` when it is as it should be.
 pub fn settle(
     image: &Image,
@@ -14,7 +23,7 @@ pub fn settle(
     now: Partition<'_>,
     context: &Context,
 ) -> Option<Write> {
-    settle_from(image, topic, now, now.state.clone(), None, context)
+    settle_from(image, topic, now, now.state.clone(), None, Unclean::AsSet, context)
 }
 
 /// The same with `next` in place of the state there is, which is changed for `reason`.
@@ -24,12 +33,13 @@ fn settle_from(
     now: Partition<'_>,
     mut next: PartitionNode,
     mut reason: Option<Reason>,
+    unclean: Unclean,
     context: &Context,
 ) -> Option<Write> {
     if exclude_unsound(image, now.assignment, &mut next) {
         reason = Some(Reason::Exclusion);
     }
-    if let Some(how) = elect(image, topic, now.assignment, &mut next, context) {
+    if let Some(how) = elect(image, topic, now.assignment, &mut next, unclean, context) {
         reason = Some(how);
     }
     // After the election: lowering min_isr asks for a leader that knows all that was confirmed.
@@ -69,10 +79,77 @@ pub(crate) fn take_offline(
     }
     let mut next = now.state.clone();
     next.offline.push(member);
-    let mut write = settle_from(image, topic, now, next, Some(Reason::Offline), context)?;
+    let reason = Some(Reason::Offline);
+    let mut write = settle_from(image, topic, now, next, reason, Unclean::AsSet, context)?;
     check_registration(image, member.id, &mut write);
     Some(write)
 }
+
+/// The preferred replica as the leader in place of another: where it is in sync and sound,
+/// registered, not about to stop, and has its disk.
+pub(crate) fn prefer(
+    image: &Image,
+    topic: &Topic,
+    now: Partition<'_>,
+    context: &Context,
+) -> Option<Write> {
+    let preferred = *now.replicas().first()?;
+    let listed = now.isr_member(preferred)?;
+    if !is_sound(image, listed, now.flush) || !may_lead(image, preferred, now.state) {
+        return None;
+    }
+    let mut next = now.state.clone();
+    lead(image, &mut next, preferred);
+    settle_from(image, topic, now, next, Some(Reason::Election), Unclean::AsSet, context)
+}
+
+/// A leader for a partition without one, on the operator's word even one that may lack confirmed
+/// records. `None` where nobody is there.
+pub(crate) fn elect_survivor(
+    image: &Image,
+    topic: &Topic,
+    now: Partition<'_>,
+    context: &Context,
+) -> Option<Write> {
+    let next = now.state.clone();
+    let write = settle_from(image, topic, now, next, None, Unclean::Asked, context)?;
+    matches!(write.reason, Reason::Election | Reason::UncleanElection).then_some(write)
+}
+
+/// What the state becomes when the partition lies on the replicas of `to` alone, if it changes.
+/// Refused where that would take the last member in sync, or a leader that nobody can replace who
+/// holds all that was confirmed.
+pub(crate) fn settle_on(
+    image: &Image,
+    topic: &Topic,
+    now: Partition<'_>,
+    to: &Assignment,
+    context: &Context,
+) -> Result<Option<Write>, Stranded> {
+    let mut next = now.state.clone();
+    exclude_unsound(image, now.assignment, &mut next);
+    let stays = |member: &Member| to.replicas.contains(&member.id);
+    let in_sync = next.isr.len();
+    next.isr.retain(stays);
+    next.elr.retain(stays);
+    next.offline.retain(stays);
+    if next.isr.is_empty() {
+        return Err(Stranded);
+    }
+    if next.leader_member().is_none() {
+        next.leader = None;
+    }
+    let is_led = due(image, &next) != Some(Due::Needed) || candidate(image, to, &next).is_some();
+    if next.isr.len() < in_sync && !is_led {
+        return Err(Stranded);
+    }
+    let reason = (next != *now.state).then_some(Reason::Request);
+    let moved = Partition { assignment: to, ..now };
+    Ok(settle_from(image, topic, moved, next, reason, Unclean::AsSet, context))
+}
+
+/// A partition cannot lie where it is asked to.
+pub(crate) struct Stranded;
 
 /// Whether the broker's current registration is the member's.
 fn is_current(image: &Image, member: Member) -> bool {
@@ -88,7 +165,7 @@ pub(crate) fn check_registration(image: &Image, id: i32, write: &mut Write) {
 }
 
 /// Whether the broker still has all that it confirmed as this member.
-fn is_sound(image: &Image, member: Member, flush: FlushClass) -> bool {
+pub(crate) fn is_sound(image: &Image, member: Member, flush: FlushClass) -> bool {
     image.broker_epoch(member.id).is_none_or(|epoch| member.epoch >= epoch.sound_since(flush))
 }
 
@@ -132,7 +209,7 @@ fn follow_settings(
     context: &Context,
 ) -> bool {
     let before = (next.min_isr, next.flush, next.elr.len());
-    let min_isr = effective_min_isr(image, &topic.name, assignment.replicas.len(), context);
+    let min_isr = effective_min_isr(image, &topic.name, assignment.factor(), context);
     // Lowering clears the ELR and so waits for a leader that knows all that was confirmed.
     if min_isr > next.min_isr || (min_isr < next.min_isr && next.leader.is_some()) {
         if min_isr < next.min_isr {
@@ -213,6 +290,7 @@ fn elect(
     topic: &Topic,
     assignment: &Assignment,
     next: &mut PartitionNode,
+    unclean: Unclean,
     context: &Context,
 ) -> Option<Reason> {
     let due = due(image, next)?;
@@ -227,7 +305,7 @@ fn elect(
     if due == Due::Wished {
         return None;
     }
-    if let Some(winner) = survivor(image, topic, assignment, next, context) {
+    if let Some(winner) = survivor(image, topic, assignment, next, unclean, context) {
         next.isr = vec![Member { id: winner, epoch: 0 }];
         next.elr.clear();
         lead(image, next, winner);
@@ -280,25 +358,28 @@ fn candidate(image: &Image, assignment: &Assignment, state: &PartitionNode) -> O
     fit(&state.isr).or_else(|| fit(&state.elr))
 }
 
-/// The best of those that are there, where the settings allow that confirmed records are lost.
+/// The best of those that are there, where it is allowed that confirmed records are lost. One that
+/// misses a log directory of its last registration is elected only if the operator asks for it, and
+/// then only if there is no other.
 fn survivor(
     image: &Image,
     topic: &Topic,
     assignment: &Assignment,
     state: &PartitionNode,
+    unclean: Unclean,
     context: &Context,
 ) -> Option<i32> {
     let allowed = setting(image, &topic.name, UNCLEAN_CONFIG)
         .map_or(context.defaults.unclean_election, |value| value.trim() == "true");
-    if !allowed && assignment.replicas.len() > 1 {
+    if unclean == Unclean::AsSet && !allowed && assignment.replicas.len() > 1 {
         return None;
     }
-    let can_lead = |id: &i32| {
-        let whole = image.broker(*id).is_some_and(|broker| !broker.log_dir_missing);
-        whole && may_lead(image, *id, state)
-    };
     let listed = state.isr.iter().chain(&state.elr).map(|member| member.id);
-    listed.chain(assignment.replicas.iter().copied()).find(can_lead)
+    let in_order = listed.chain(assignment.replicas.iter().copied());
+    let there: Vec<i32> = in_order.filter(|id| may_lead(image, *id, state)).collect();
+    let whole = |id: &i32| image.broker(*id).is_some_and(|broker| !broker.log_dir_missing);
+    let best = there.iter().copied().find(whole);
+    best.or_else(|| there.first().copied().filter(|_| unclean == Unclean::Asked))
 }
 
 /// Makes `winner` the leader of the next epoch, in its current registration.
@@ -332,7 +413,7 @@ pub(crate) fn first_state(
         isr,
         elr: Vec::new(),
         offline: Vec::new(),
-        min_isr: effective_min_isr(image, topic, assignment.replicas.len(), context),
+        min_isr: effective_min_isr(image, topic, assignment.factor(), context),
         flush,
         unclean_epoch: -1,
         controller_epoch: context.controller_epoch,

@@ -1,10 +1,13 @@
 //! How handlers ask the controller.
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::{
-    ConfigAlteration, CreatedTopic, MorePartitions, NewTopic, Refusal, TopicDefaults, TopicRef,
+    ConfigAlteration, CreatedTopic, ElectionType, MorePartitions, NewTopic, PartitionElection,
+    Reassignment, Refusal, TopicDefaults, TopicRef,
 };
 use crate::nodes::producer_ids::ProducerIdBlock;
 use crate::nodes::topic::Member;
@@ -44,6 +47,7 @@ pub struct ControllerHandle {
 
 pub(super) type Outcome<T> = Result<T, Refusal>;
 pub(super) type Reply<T> = oneshot::Sender<T>;
+type Elections = Vec<PartitionElection>;
 
 /// A request in the queue.
 #[derive(Debug)]
@@ -65,6 +69,8 @@ pub(super) enum Request {
     DeleteTopics(Vec<TopicRef>, Reply<Vec<Outcome<(String, Uuid)>>>),
     CreatePartitions(Vec<MorePartitions>, bool, Reply<Vec<Outcome<()>>>),
     AlterConfigs(Vec<ConfigAlteration>, bool, Reply<Vec<Outcome<()>>>),
+    ElectLeaders(ElectionType, Option<Vec<(Arc<str>, i32)>>, Reply<Vec<Outcome<Elections>>>),
+    ReassignPartitions(Vec<Reassignment>, Reply<Vec<Outcome<()>>>),
     AllocateProducerIds(i32, i64, Reply<Vec<Outcome<ProducerIdBlock>>>),
     FlushSynced(Uuid, i32, i32, Reply<Vec<Outcome<()>>>),
     TakeOffline(Member, Vec<(Uuid, i32)>, Reply<Vec<Outcome<()>>>),
@@ -131,6 +137,24 @@ impl ControllerHandle {
     ) -> Vec<Result<(), Refusal>> {
         let items = alterations.len();
         self.ask(items, |reply| Request::AlterConfigs(alterations, validate_only, reply)).await
+    }
+
+    /// Elects leaders of `partitions`, or of all that there are. One answer per partition, in order.
+    ///
+    /// # Errors
+    /// Where this broker is not the controller.
+    pub async fn elect_leaders(
+        &self,
+        how: ElectionType,
+        partitions: Option<Vec<(Arc<str>, i32)>>,
+    ) -> Result<Vec<PartitionElection>, Refusal> {
+        self.ask_one(|reply| Request::ElectLeaders(how, partitions, reply)).await
+    }
+
+    /// Begins moves of partitions to other brokers, or takes them back. One answer per partition, in
+    /// order; the moves end by themselves.
+    pub async fn reassign_partitions(&self, moves: Vec<Reassignment>) -> Vec<Result<(), Refusal>> {
+        self.ask(moves.len(), |reply| Request::ReassignPartitions(moves, reply)).await
     }
 
     /// Takes a block of producer ids for a broker.

@@ -1,9 +1,9 @@
 //! The controller: decides what the tree says, and writes it.
 //!
 //! Pure: [`reconcile()`] and the functions for requests ([`topics`], [`deletion`], [`configs`],
-//! [`producer_ids`]) take an image and return [`Write`]s. They look at what *is*, never at what
-//! happened, and decide nothing where nothing is to be done; from any prefix of their writes they
-//! reach the same end (R11). The shell, begun by [`start`], stands for election, fences what is
+//! [`leaders`], [`reassign`], [`producer_ids`]) take an image and return [`Write`]s. They look at what *is*, never
+//! at what happened, and decide nothing where nothing is to be done; from any prefix of their writes
+//! they reach the same end (R11). The shell, begun by [`start`], stands for election, fences what is
 //! written and takes requests.
 
 mod candidate;
@@ -11,8 +11,10 @@ pub mod configs;
 pub mod deletion;
 pub mod elect;
 mod handle;
+pub mod leaders;
 pub mod placement;
 pub mod producer_ids;
+pub mod reassign;
 pub mod reconcile;
 mod requests;
 mod runtime;
@@ -22,10 +24,12 @@ mod write;
 use klamm_protocol::ErrorCode;
 use thiserror::Error;
 
-pub use candidate::{ControllerSettings, Registered, start};
+pub use candidate::{ControllerSettings, LeaderRebalance, Registered, start};
 pub use configs::{ConfigAlteration, ConfigChange, ConfigEdit, ConfigRules, EditOp};
 pub use deletion::TopicRef;
 pub use handle::{ControllerHandle, ControllerState};
+pub use leaders::{ElectionType, PartitionElection};
+pub use reassign::Reassignment;
 pub use reconcile::{Scope, reconcile};
 pub use topics::{CreatedTopic, MorePartitions, NewTopic, TopicDefaults};
 pub use write::{Reason, Write};

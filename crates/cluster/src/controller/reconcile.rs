@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::elect::{check_registration, first_state, flush_of_new, settle};
+use super::reassign::end_moves;
 use super::{Context, Reason, Write};
 use crate::image::{Image, Topic};
 use crate::nodes::topic::Assignment;
@@ -61,9 +62,11 @@ fn reconcile_topic(
 
 /// Every assigned partition has a state that fits the brokers that are there, and no other has one.
 fn keep(image: &Image, topic: &Topic, context: &Context, writes: &mut Vec<Write>) {
+    let (ends, ended) = end_moves(image, topic, context);
     let assigned = topic.assign().map_or(&[][..], |assign| &assign.partitions);
     for (index, assignment) in (0..).zip(assigned) {
         match topic.partition(index) {
+            Some(_) if ended.contains(&index) => {}
             Some(partition) => writes.extend(settle(image, topic, partition, context)),
             None => writes.extend(complete(image, topic, index, assignment, context)),
         }
@@ -74,6 +77,8 @@ fn keep(image: &Image, topic: &Topic, context: &Context, writes: &mut Vec<Write>
             writes.push(Write::new(Reason::Repair, vec![Op::delete(path, state.version)]));
         }
     }
+    // Last: what stands before goes by the assignment as it was.
+    writes.extend(ends);
 }
 
 fn complete(

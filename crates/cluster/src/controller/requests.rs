@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use klamm_protocol::ErrorCode;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::candidate::Ended;
@@ -10,12 +11,14 @@ use super::configs::alter;
 use super::deletion::delete_topic;
 use super::elect::take_offline;
 use super::handle::{Outcome, Request};
+use super::leaders::{elect_leader, every_partition};
 use super::producer_ids::allocate;
+use super::reassign::reassign;
 use super::runtime::{Commit, Controller};
 use super::topics::{create_partitions, create_topic};
 use super::{
-    Context, CreatedTopic, MorePartitions, NewTopic, Reason, Refusal, TopicDefaults, TopicRef,
-    Write,
+    Context, CreatedTopic, ElectionType, MorePartitions, NewTopic, PartitionElection, Reason,
+    Reassignment, Refusal, TopicDefaults, TopicRef, Write,
 };
 use crate::image::{Image, Topic};
 use crate::nodes::topic::{FlushClass, Member, PartitionNode};
@@ -47,6 +50,12 @@ impl Controller {
                 };
                 let _ =
                     reply.send(self.decide_all(alterations.len(), validate_only, decide).await?);
+            }
+            Request::ElectLeaders(how, partitions, reply) => {
+                let _ = reply.send(vec![Ok(self.elect_leaders(how, partitions).await?)]);
+            }
+            Request::ReassignPartitions(moves, reply) => {
+                let _ = reply.send(self.reassign_partitions(&moves).await?);
             }
             Request::AllocateProducerIds(broker, epoch, reply) => {
                 let decide = |image: &Image, _: usize, _: &Context, _: usize| {
@@ -136,6 +145,64 @@ impl Controller {
             Ok(((), create_partitions(image, &more[n], context)?))
         };
         self.decide_all(more.len(), validate_only, decide).await
+    }
+
+    async fn elect_leaders(
+        &mut self,
+        how: ElectionType,
+        partitions: Option<Vec<(Arc<str>, i32)>>,
+    ) -> Result<Vec<PartitionElection>, Ended> {
+        let partitions = partitions.unwrap_or_else(|| every_partition(self.reader.image()));
+        let mut elected: Vec<Option<i32>> = vec![None; partitions.len()];
+        let decide = |image: &Image, n: usize, context: &Context, _: usize| {
+            let (topic, index) = &partitions[n];
+            match (elect_leader(image, topic, *index, how, context), elected[n]) {
+                (Ok((epoch, write)), _) => {
+                    elected[n] = Some(epoch);
+                    Ok((epoch, vec![write]))
+                }
+                // An earlier try has come as far as this.
+                (Err(refusal), Some(epoch)) if refusal.code == ErrorCode::ElectionNotNeeded => {
+                    Ok((epoch, Vec::new()))
+                }
+                (Err(refusal), _) => Err(refusal),
+            }
+        };
+        let outcomes = self.decide_all(partitions.len(), false, decide).await?;
+        let count = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        if how == ElectionType::Unclean && count > 0 {
+            warn!(
+                partitions = count,
+                "leaders are elected on request that may lack confirmed records"
+            );
+        }
+        let answered = partitions.into_iter().zip(outcomes);
+        let election =
+            |((topic, partition), outcome)| PartitionElection { topic, partition, outcome };
+        Ok(answered.map(election).collect())
+    }
+
+    async fn reassign_partitions(
+        &mut self,
+        moves: &[Reassignment],
+    ) -> Result<Vec<Outcome<()>>, Ended> {
+        let mut decided = vec![false; moves.len()];
+        let decide = |image: &Image, n: usize, context: &Context, _: usize| {
+            match reassign(image, &moves[n], context) {
+                Ok(writes) => {
+                    decided[n] = true;
+                    Ok(((), writes))
+                }
+                // An earlier try has taken it back.
+                Err(refusal)
+                    if decided[n] && refusal.code == ErrorCode::NoReassignmentInProgress =>
+                {
+                    Ok(((), Vec::new()))
+                }
+                Err(refusal) => Err(refusal),
+            }
+        };
+        self.decide_all(moves.len(), false, decide).await
     }
 
     /// Decides item after item, each on the image as the ones before will leave it, and commits all

@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::candidate::{Candidate, ControllerSettings, Ended, Office};
+use super::candidate::{Candidate, ControllerSettings, Ended, LeaderRebalance, Office};
 use super::handle::{Asked, Request};
+use super::leaders::{is_alone, rebalance};
 use super::write::join;
 use super::{Context, Reason, Scope, Write, reconcile};
 use crate::image::{Changes, ImageReader};
@@ -31,6 +32,8 @@ pub(super) struct Controller {
     pub(super) reader: ImageReader,
     /// Topics marked for deletion and when their nodes go.
     deleting: BTreeMap<Uuid, Instant>,
+    /// When leadership is to be looked at next; `None` while there is one broker.
+    rebalance_at: Option<Instant>,
 }
 
 /// What became of a list of writes.
@@ -62,6 +65,7 @@ impl Controller {
             office,
             reader,
             deleting: BTreeMap::new(),
+            rebalance_at: None,
         })
     }
 
@@ -81,6 +85,7 @@ impl Controller {
                 return Ended::Session;
             }
             let purge_at = self.deleting.values().min().copied();
+            let rebalance_at = self.rebalance_at();
             // In this order, so that the same events give the same run.
             let step = tokio::select! {
                 biased;
@@ -104,6 +109,8 @@ impl Controller {
                 },
                 () = tokio::time::sleep_until(purge_at.unwrap_or_else(Instant::now)),
                     if purge_at.is_some() => self.purge().await,
+                () = tokio::time::sleep_until(rebalance_at.unwrap_or_else(Instant::now)),
+                    if rebalance_at.is_some() => self.rebalance().await,
             };
             if let Err(ended) = step {
                 return ended;
@@ -163,11 +170,48 @@ impl Controller {
         self.deleting.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect()
     }
 
+    /// The next look at who leads what, with an interval before the first.
+    fn rebalance_at(&mut self) -> Option<Instant> {
+        let LeaderRebalance { interval, .. } = self.settings.leader_rebalance?;
+        if is_alone(self.reader.image()) {
+            self.rebalance_at = None;
+        } else if self.rebalance_at.is_none() {
+            self.rebalance_at = Instant::now().checked_add(interval);
+        }
+        self.rebalance_at
+    }
+
+    async fn rebalance(&mut self) -> Result<(), Ended> {
+        let Some(LeaderRebalance { interval, percentage }) = self.settings.leader_rebalance else {
+            return Ok(());
+        };
+        self.rebalance_at = Instant::now().checked_add(interval);
+        self.write_until_done(|controller, context| {
+            rebalance(controller.reader.image(), percentage, context)
+        })
+        .await
+    }
+
     async fn reconcile(&mut self, scope: &Scope) -> Result<(), Ended> {
+        self.write_until_done(|controller, context| {
+            let purge = controller.due_deletions();
+            reconcile(controller.reader.image(), scope, &purge, context)
+        })
+        .await?;
+        // What stays marked after its time (a full disk) is tried again later.
+        let later = Instant::now() + self.settings.purge_delay;
+        let now = Instant::now();
+        self.deleting.values_mut().filter(|at| **at <= now).for_each(|at| *at = later);
+        Ok(())
+    }
+
+    /// Decides and writes, again after another writer came first.
+    async fn write_until_done(
+        &mut self,
+        decide: impl Fn(&Controller, &Context) -> Vec<Write>,
+    ) -> Result<(), Ended> {
         for _ in 0..TRIES_MAX {
-            let context = self.context();
-            let purge = self.due_deletions();
-            let writes = reconcile(self.reader.image(), scope, &purge, &context);
+            let writes = decide(self, &self.context());
             if writes.is_empty() {
                 break;
             }
@@ -181,10 +225,6 @@ impl Controller {
                 }
             }
         }
-        // What stays marked after its time (a full disk) is tried again later.
-        let later = Instant::now() + self.settings.purge_delay;
-        let now = Instant::now();
-        self.deleting.values_mut().filter(|at| **at <= now).for_each(|at| *at = later);
         Ok(())
     }
 

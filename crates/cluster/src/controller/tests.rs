@@ -2,6 +2,8 @@
 
 mod changes;
 mod elections;
+mod isr_changes;
 mod leaders;
+mod moves;
 mod properties;
 mod world;

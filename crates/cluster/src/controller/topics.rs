@@ -278,7 +278,7 @@ fn manual_assignments(image: &Image, topic: &NewTopic) -> Result<Vec<Assignment>
 }
 
 /// Replicas named by a client, all partitions with the same number of them (`expected`, if given).
-fn check_manual<'a>(
+pub(super) fn check_manual<'a>(
     image: &Image,
     lists: impl Iterator<Item = &'a [i32]>,
     mut expected: Option<usize>,
@@ -346,7 +346,7 @@ pub fn create_partitions(
         ));
     }
     let new = check_count(more.count - now)?;
-    let replicas = assign.partitions.first().map_or(1, |first| first.replicas.len());
+    let replicas = assign.partitions.first().map_or(1, |first| first.target().len());
     let added = if more.assignments.is_empty() {
         placed(image, assign.partitions.len(), new, count(replicas), context.nonce)?
     } else if more.assignments.len() == new {

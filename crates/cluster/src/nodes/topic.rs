@@ -53,6 +53,32 @@ pub struct Assignment {
     pub removing: Vec<i32>,
 }
 
+impl Assignment {
+    /// Whether a reassignment is under way.
+    pub fn is_moving(&self) -> bool {
+        !(self.adding.is_empty() && self.removing.is_empty())
+    }
+
+    /// The replicas before the reassignment.
+    pub fn origin(&self) -> Vec<i32> {
+        self.replicas_without(&self.adding)
+    }
+
+    /// The replicas once it is done.
+    pub fn target(&self) -> Vec<i32> {
+        self.replicas_without(&self.removing)
+    }
+
+    /// The replication factor: while a reassignment changes it, the smaller one.
+    pub fn factor(&self) -> usize {
+        self.origin().len().min(self.target().len())
+    }
+
+    fn replicas_without(&self, others: &[i32]) -> Vec<i32> {
+        self.replicas.iter().copied().filter(|id| !others.contains(id)).collect()
+    }
+}
+
 /// `/topics/<uuid>/assign`: replicas of all partitions, by partition. Written by the controller only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssignNode {

@@ -161,6 +161,7 @@ async fn run(seed: u64) -> i32 {
             defaults: PartitionDefaults::default(),
             rules: Arc::new(Anything),
             purge_delay: Duration::from_secs(60),
+            leader_rebalance: None,
         };
         let rng = SmallRng::seed_from_u64(seed << 8 | u64::from(id.unsigned_abs()));
         let random = Arc::new(Seeded(std::sync::Mutex::new(rng)));

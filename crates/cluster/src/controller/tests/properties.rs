@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::world::World;
-use crate::controller::NewTopic;
+use crate::Member;
+use crate::controller::{ElectionType, NewTopic};
 use crate::nodes::config::ConfigResource;
 use crate::nodes::topic::PartitionNode;
 use crate::restart::Restart;
@@ -24,6 +25,10 @@ enum Step {
     Flush(u8, bool),
     Unclean(bool),
     Shrink(u8),
+    Elect(u8, bool),
+    Rebalance(i32),
+    Move(u8, Option<Vec<i32>>),
+    Grow(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -47,7 +52,17 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u8, any::<bool>()).prop_map(|(name, os)| Step::Flush(name, os)),
         1 => any::<bool>().prop_map(Step::Unclean),
         2 => (0..3u8).prop_map(Step::Shrink),
+        2 => (0..3u8, any::<bool>()).prop_map(|(name, unclean)| Step::Elect(name, unclean)),
+        1 => (0..50i32).prop_map(Step::Rebalance),
+        2 => (0..3u8, replicas()).prop_map(|(name, to)| Step::Move(name, to)),
+        2 => (0..3u8).prop_map(Step::Grow),
     ]
+}
+
+/// Some of the three brokers, in some order; or the way back.
+fn replicas() -> impl Strategy<Value = Option<Vec<i32>>> {
+    let to = (Just(vec![1, 2, 3]).prop_shuffle(), 1..4usize);
+    prop::option::weighted(0.9, to.prop_map(|(ids, count)| ids[..count].to_vec()))
 }
 
 fn name(n: u8) -> String {
@@ -93,8 +108,47 @@ fn take(world: &mut World, step: &Step) {
             world.configure(ConfigResource::broker(None), &[(key, &allowed)]);
         }
         Step::Shrink(n) => shrink(world, &name(*n)),
+        Step::Elect(n, unclean) => {
+            let how = if *unclean { ElectionType::Unclean } else { ElectionType::Preferred };
+            // Refused where there is nothing to elect, or nobody.
+            let _ = world.elect_of(&name(*n), 0, how);
+        }
+        Step::Move(n, to) => {
+            // Refused where it is unknown, nobody could lead, or there is nothing to take back.
+            let _ = world.move_of(&name(*n), to.as_deref());
+        }
+        Step::Grow(n) => grow(world, &name(*n)),
+        Step::Rebalance(percentage) => {
+            world.rebalance(*percentage);
+        }
         Step::MinIsr(..) | Step::Flush(..) => {}
     }
+}
+
+/// The leader of the first partition takes in everybody who is there, as R20 says.
+fn grow(world: &mut World, topic: &str) {
+    let image = world.image();
+    let Some(topic) = image.topic(topic) else { return };
+    let Some(now) = topic.partition(0).filter(|now| now.leader.is_some()) else { return };
+    let mut state: PartitionNode = now.state.clone();
+    for broker in image.brokers().filter(|broker| now.replicas().contains(&broker.id)) {
+        let epoch = image.broker_epoch(broker.id).unwrap();
+        if now.isr_member(broker.id).is_none() && !epoch.shutting_down {
+            state.isr.push(Member { id: broker.id, epoch: broker.broker_epoch });
+            state.elr.retain(|member| member.id != broker.id);
+        }
+    }
+    if i32::try_from(state.isr.len()).unwrap() >= state.min_isr {
+        state.elr.clear();
+    }
+    put(world, topic.id, state, now.version);
+}
+
+fn put(world: &mut World, topic: Uuid, mut state: PartitionNode, version: i32) {
+    state.partition_epoch += 1;
+    let path = crate::nodes::NodeKey::Partition(topic, 0).path();
+    let op = crate::tree::Op::set(path, crate::nodes::encode(&state), version);
+    world.state.apply(crate::tree::SessionId(0), &[op]).unwrap();
 }
 
 /// The leader of the first partition takes out everybody else, as R22 says.
@@ -108,10 +162,7 @@ fn shrink(world: &mut World, topic: &str) {
     if i32::try_from(state.isr.len()).unwrap() < state.min_isr {
         state.elr.extend::<Vec<_>>(go);
     }
-    state.partition_epoch += 1;
-    let path = crate::nodes::NodeKey::Partition(topic.id, 0).path();
-    let op = crate::tree::Op::set(path, crate::nodes::encode(&state), now.version);
-    world.state.apply(crate::tree::SessionId(0), &[op]).unwrap();
+    put(world, topic.id, state, now.version);
 }
 
 type States = BTreeMap<(Uuid, i32), PartitionNode>;
@@ -139,7 +190,7 @@ fn check_invariants(world: &World, before: &States) {
                 assert_eq!(entry.epoch, broker.broker_epoch, "R12: elected in this incarnation");
                 assert!(!now.offline.contains(&entry), "R23 {:?}", now.state);
             }
-            let unsound = |member: &&crate::Member| {
+            let unsound = |member: &&Member| {
                 let epoch = image.broker_epoch(member.id).unwrap();
                 member.epoch < epoch.sound_since(now.flush)
             };
@@ -171,6 +222,9 @@ proptest! {
             let writes = world.decide();
             let mut cut_short = world.clone();
             world.write(&writes);
+            if world.is_moving() {
+                world.settle();
+            }
             prop_assert_eq!(world.decide(), vec![], "after {:?}", step);
             check_invariants(&world, &before);
 

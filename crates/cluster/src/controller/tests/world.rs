@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use klamm_protocol::ErrorCode;
 use uuid::Uuid;
 
 use crate::Member;
 use crate::controller::deletion::delete_topic;
 use crate::controller::elect::take_offline;
+use crate::controller::leaders::{elect_leader, rebalance};
+use crate::controller::reassign::reassign;
 use crate::controller::topics::create_topic;
 use crate::controller::{
-    ConfigRules, Context, NewTopic, PartitionDefaults, Refusal, Scope, TopicDefaults, TopicRef,
-    Write, reconcile,
+    ConfigRules, Context, ElectionType, NewTopic, PartitionDefaults, Reassignment, Refusal, Scope,
+    TopicDefaults, TopicRef, Write, reconcile,
 };
 use crate::image::{Changes, Image};
 use crate::nodes::broker::{Endpoint, EpochNode, RegistrationNode};
@@ -134,6 +137,86 @@ impl World {
         self.write(&writes);
     }
 
+    /// An operator asks for a leader of `t`-0.
+    pub(super) fn elect(&mut self, how: ElectionType) -> Result<(), ErrorCode> {
+        self.elect_of("t", 0, how)
+    }
+
+    pub(super) fn elect_of(
+        &mut self,
+        topic: &str,
+        index: i32,
+        how: ElectionType,
+    ) -> Result<(), ErrorCode> {
+        let elected = elect_leader(&self.image(), topic, index, how, &self.context());
+        let (epoch, write) = elected.map_err(|refusal| refusal.code)?;
+        self.write(&[write]);
+        let image = self.image();
+        let state = image.topic(topic).unwrap().partition(index).unwrap().state.clone();
+        assert!(state.leader.is_some() && state.leader_epoch >= epoch, "{state:?}");
+        Ok(())
+    }
+
+    pub(super) fn is_moving(&self) -> bool {
+        let image = self.image();
+        let mut partitions = image.topics().flat_map(|topic| topic.partitions());
+        partitions.any(|partition| partition.assignment.is_moving())
+    }
+
+    /// An operator moves `t`-0, or takes that back.
+    pub(super) fn move_to(&mut self, replicas: Option<&[i32]>) -> Result<(), ErrorCode> {
+        self.move_of("t", replicas)
+    }
+
+    pub(super) fn move_of(
+        &mut self,
+        topic: &str,
+        replicas: Option<&[i32]>,
+    ) -> Result<(), ErrorCode> {
+        let asked = Reassignment {
+            topic: topic.to_owned(),
+            partition: 0,
+            replicas: replicas.map(<[i32]>::to_vec),
+            may_resize: true,
+        };
+        let writes = reassign(&self.image(), &asked, &self.context());
+        self.write(&writes.map_err(|refusal| refusal.code)?);
+        Ok(())
+    }
+
+    /// Where `t`-0 lies, what is added and what goes.
+    pub(super) fn place(&self) -> String {
+        let image = self.image();
+        let assignment = image.topic("t").unwrap().partition(0).unwrap().assignment.clone();
+        let ids = |ids: &[i32]| ids.iter().map(i32::to_string).collect::<Vec<_>>().join(" ");
+        let mut text = ids(&assignment.replicas);
+        if !assignment.adding.is_empty() {
+            text += &format!(" + {}", ids(&assignment.adding));
+        }
+        if !assignment.removing.is_empty() {
+            text += &format!(" - {}", ids(&assignment.removing));
+        }
+        text
+    }
+
+    /// The leader of `t`-0 takes replicas that have caught up into the ISR (R20).
+    pub(super) fn join(&mut self, ids: &[i32]) {
+        let image = self.image();
+        let member = |id: &i32| Member { id: *id, epoch: image.broker(*id).unwrap().broker_epoch };
+        self.edit(|state| {
+            state.isr.extend(ids.iter().map(member));
+            state.elr.retain(|member| !ids.contains(&member.id));
+        });
+    }
+
+    /// The controller looks whether brokers lead what prefers them; answers how many elections that
+    /// takes.
+    pub(super) fn rebalance(&mut self, percentage: i32) -> usize {
+        let writes = rebalance(&self.image(), percentage, &self.context());
+        self.write(&writes);
+        writes.len()
+    }
+
     pub(super) fn decide(&self) -> Vec<Write> {
         reconcile(&self.image(), &Scope::All, &BTreeSet::new(), &self.context())
     }
@@ -146,10 +229,13 @@ impl World {
         }
     }
 
-    /// The controller puts everything in order, and finds nothing left to do.
+    /// The controller puts everything in order, and finds nothing left to do. Moves may end once there
+    /// is a leader.
     pub(super) fn settle(&mut self) {
-        let writes = self.decide();
-        self.write(&writes);
+        for _ in 0..if self.is_moving() { 2 } else { 1 } {
+            let writes = self.decide();
+            self.write(&writes);
+        }
         assert_eq!(self.decide(), [], "decided once more what was done");
     }
 
