@@ -5,6 +5,7 @@ mod configs;
 mod create_topics;
 mod delete_topics;
 mod describe;
+mod elect_leaders;
 mod fetch;
 mod group_state;
 mod groups;
@@ -73,6 +74,7 @@ pub(crate) fn plan(slice: bool, only: Option<&str>) -> Vec<Planned> {
         create_topics::ALL,
         delete_topics::ALL,
         describe::ALL,
+        elect_leaders::ALL,
         configs::ALL,
         produce::ALL,
         idempotence::ALL,
