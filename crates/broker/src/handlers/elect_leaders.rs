@@ -5,6 +5,7 @@
 //! - Version 0 has no error code of its own; the later ones say in it what holds for all partitions.
 //! - Null for the list means every partition there is. Those that need no election are left out then;
 //!   their topics are not.
+//! - The controller takes it, to whom clients send it: another broker answers NOT_CONTROLLER.
 //!
 //! The answer waits until this broker shows the new leaders.
 
@@ -45,7 +46,7 @@ pub(crate) async fn handle(
         }
     };
     let patience = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let asked = ctx.broker.controller.elect_leaders(how, topics.map(named));
+    let asked = ctx.broker.controller.here().elect_leaders(how, topics.map(named));
     let elections = match asked.await {
         Ok(elections) => elections,
         Err(refused) => return Answer::Now(refusal(ctx, topics, &refused)),

@@ -206,6 +206,7 @@ impl Nodes {
             defaults: PartitionDefaults::default(),
             rules: Arc::new(TableRules),
             purge_delay: LONG,
+            leader_rebalance: None,
         };
         let random = Arc::clone(&env.random);
         let on = Loop::current();
