@@ -104,9 +104,8 @@ pub(super) fn end_moves(
     context: &Context,
 ) -> (Vec<Write>, BTreeSet<i32>) {
     let (mut writes, mut ended) = (Vec::new(), BTreeSet::new());
-    let moves =
-        |assign: &&Versioned<AssignNode>| assign.partitions.iter().any(Assignment::is_moving);
-    let Some(assign) = topic.assign().filter(moves) else { return (writes, ended) };
+    let assign = topic.assign().filter(|_| has_moves(topic));
+    let Some(assign) = assign else { return (writes, ended) };
     let mut change = AssignChange::new(topic, assign);
     for now in topic.partitions().filter(|now| now.assignment.is_moving()) {
         let target = Assignment { replicas: now.assignment.target(), ..Assignment::default() };
@@ -124,6 +123,11 @@ pub(super) fn end_moves(
     }
     writes.extend(change.end(Reason::Election));
     (writes, ended)
+}
+
+/// Whether a partition is on its way to other replicas.
+pub(super) fn has_moves(topic: &Topic) -> bool {
+    topic.assign().is_some_and(|assign| assign.partitions.iter().any(Assignment::is_moving))
 }
 
 /// A change of several partitions in a topic's assignment.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::elect::{check_registration, first_state, flush_of_new, settle};
-use super::reassign::end_moves;
+use super::reassign::{end_moves, has_moves};
 use super::{Context, Reason, Write};
 use crate::image::{Image, Topic};
 use crate::nodes::topic::Assignment;
@@ -17,8 +17,29 @@ use crate::tree::Op;
 pub enum Scope {
     /// At everything: after an election of the controller, or when brokers came or went.
     All,
-    /// At these topics.
-    Topics(BTreeSet<Uuid>),
+    /// At these.
+    Parts {
+        /// Topics as a whole.
+        topics: BTreeSet<Uuid>,
+        /// Single partitions of other topics: in-sync replicas change all the time, and a topic may
+        /// have thousands of partitions.
+        partitions: BTreeSet<(Uuid, i32)>,
+    },
+}
+
+impl Scope {
+    /// Some topics as a whole.
+    pub fn topics(topics: BTreeSet<Uuid>) -> Scope {
+        Scope::Parts { topics, partitions: BTreeSet::new() }
+    }
+
+    /// Whether there is nothing to look at.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Scope::All => false,
+            Scope::Parts { topics, partitions } => topics.is_empty() && partitions.is_empty(),
+        }
+    }
 }
 
 /// All that needs doing, in order. `purge` names the topics marked for deletion whose time has come.
@@ -36,13 +57,52 @@ pub fn reconcile(
             }
             drop_dangling_names(image, &mut writes);
         }
-        Scope::Topics(ids) => {
-            for topic in ids.iter().filter_map(|id| image.any_topic(*id)) {
+        Scope::Parts { topics, partitions } => {
+            let (whole, single) = split(image, topics, partitions);
+            for topic in whole.iter().filter_map(|id| image.any_topic(*id)) {
                 reconcile_topic(image, topic, purge, context, &mut writes);
+            }
+            for (topic, index) in single {
+                keep_one(image, topic, index, context, &mut writes);
             }
         }
     }
     writes
+}
+
+/// Topics to look at as a whole, and partitions to look at alone: those of topics in which nothing
+/// else is under way.
+fn split<'a>(
+    image: &'a Image,
+    topics: &BTreeSet<Uuid>,
+    partitions: &BTreeSet<(Uuid, i32)>,
+) -> (BTreeSet<Uuid>, Vec<(&'a Topic, i32)>) {
+    let mut whole = topics.clone();
+    let mut single = Vec::new();
+    for (id, index) in partitions.iter().filter(|(id, _)| !topics.contains(id)) {
+        match image.topic_by_id(*id).filter(|topic| !has_moves(topic)) {
+            Some(topic) => single.push((&**topic, *index)),
+            None => {
+                whole.insert(*id);
+            }
+        }
+    }
+    (whole, single)
+}
+
+fn keep_one(image: &Image, topic: &Topic, index: i32, context: &Context, writes: &mut Vec<Write>) {
+    let assigned = topic.assign().map_or(&[][..], |assign| &assign.partitions);
+    let assignment = usize::try_from(index).ok().and_then(|index| assigned.get(index));
+    match (topic.partition(index), assignment) {
+        (Some(partition), _) => writes.extend(settle(image, topic, partition, context)),
+        (None, Some(assignment)) => {
+            writes.extend(complete(image, topic, index, assignment, context));
+        }
+        (None, None) => writes.extend(topic.state(index).map(|state| {
+            let path = NodeKey::Partition(topic.id, index).path();
+            Write::new(Reason::Repair, vec![Op::delete(path, state.version)])
+        })),
+    }
 }
 
 fn reconcile_topic(

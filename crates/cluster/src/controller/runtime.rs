@@ -121,7 +121,7 @@ impl Controller {
     async fn on_changes(&mut self, changes: Changes) -> Result<(), Ended> {
         self.note_deletions(&changes);
         let scope = self.scope(changes);
-        if scope == Scope::Topics(BTreeSet::new()) {
+        if scope.is_empty() {
             return Ok(());
         }
         self.reconcile(&scope).await
@@ -137,9 +137,8 @@ impl Controller {
         let configured: Vec<Uuid> =
             named.filter_map(|name| image.topic(name)).map(|topic| topic.id).collect();
         let mut topics = changes.topics;
-        topics.extend(changes.partitions.iter().map(|(topic, _)| *topic));
         topics.extend(configured);
-        Scope::Topics(topics)
+        Scope::Parts { topics, partitions: changes.partitions }
     }
 
     fn note_deletions(&mut self, changes: &Changes) {
@@ -162,7 +161,7 @@ impl Controller {
 
     async fn purge(&mut self) -> Result<(), Ended> {
         let due = self.due_deletions();
-        self.reconcile(&Scope::Topics(due)).await
+        self.reconcile(&Scope::topics(due)).await
     }
 
     fn due_deletions(&self) -> BTreeSet<Uuid> {

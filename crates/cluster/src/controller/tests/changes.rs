@@ -149,7 +149,7 @@ fn hazard_30_a_deleted_topic_loses_its_name_at_once_and_its_nodes_later() {
     let new = world.create(&new_topic("t", 1, 1)).unwrap();
     assert_ne!(old, new);
     let purge = BTreeSet::from([old]);
-    let writes = reconcile(&world.image(), &Scope::Topics(purge.clone()), &purge, &world.context());
+    let writes = reconcile(&world.image(), &Scope::topics(purge.clone()), &purge, &world.context());
     world.write(&writes);
     let image = world.image();
     assert!(image.any_topic(old).is_none());

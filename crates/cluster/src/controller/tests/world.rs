@@ -12,8 +12,8 @@ use crate::controller::leaders::{elect_leader, rebalance};
 use crate::controller::reassign::reassign;
 use crate::controller::topics::create_topic;
 use crate::controller::{
-    ConfigRules, Context, ElectionType, NewTopic, PartitionDefaults, Reassignment, Refusal, Scope,
-    TopicDefaults, TopicRef, Write, reconcile,
+    ConfigRules, Context, ElectionType, NewTopic, PartitionDefaults, Reason, Reassignment, Refusal,
+    Scope, TopicDefaults, TopicRef, Write, reconcile,
 };
 use crate::image::{Changes, Image};
 use crate::nodes::broker::{Endpoint, EpochNode, RegistrationNode};
@@ -217,8 +217,19 @@ impl World {
         writes.len()
     }
 
+    /// What the controller would do; one that looks at each partition alone finds the same of them.
     pub(super) fn decide(&self) -> Vec<Write> {
-        reconcile(&self.image(), &Scope::All, &BTreeSet::new(), &self.context())
+        let (image, context) = (self.image(), self.context());
+        let all = reconcile(&image, &Scope::All, &BTreeSet::new(), &context);
+        let each = image
+            .topics()
+            .flat_map(|topic| (0..topic.partition_count()).map(move |index| (topic.id, index)));
+        let scope = Scope::Parts { topics: BTreeSet::new(), partitions: each.collect() };
+        let alone = reconcile(&image, &scope, &BTreeSet::new(), &context);
+        assert!(alone.iter().all(|write| all.contains(write)), "{alone:?}\n{all:?}");
+        let of_partitions = |write: &&Write| !matches!(write.reason, Reason::Repair);
+        assert!(all.iter().filter(of_partitions).all(|write| alone.contains(write)), "{alone:?}");
+        all
     }
 
     pub(super) fn write(&mut self, writes: &[Write]) {
