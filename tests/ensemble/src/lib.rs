@@ -18,7 +18,9 @@ mod link;
 mod proxy;
 mod server;
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +37,8 @@ pub const TICK: Duration = Duration::from_millis(500);
 const SYNC_LIMIT_TICKS: u32 = 20;
 /// Longest wait for an ensemble to serve.
 const START_MAX: Duration = Duration::from_secs(60);
+/// Where servers are unless somebody wants them elsewhere.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Pause between two looks at a server that cannot tell by itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -61,6 +65,16 @@ impl Ensemble {
     /// # Errors
     /// When Java or the jars are missing, or the servers do not come up.
     pub async fn start(count: usize) -> io::Result<Ensemble> {
+        Ensemble::start_at(&vec![LOOPBACK; count]).await
+    }
+
+    /// Starts a server for each of these addresses of this machine, where its clients find it; what
+    /// servers say to each other stays on loopback.
+    ///
+    /// # Errors
+    /// As [`Ensemble::start`].
+    pub async fn start_at(hosts: &[IpAddr]) -> io::Result<Ensemble> {
+        let count = hosts.len();
         let libs = libs();
         if !libs.is_dir() {
             let what = format!("no jars in {}: tests/ensemble/run fetches them", libs.display());
@@ -68,8 +82,8 @@ impl Ensemble {
         }
         let dir = tempfile::tempdir()?;
         let mut ports = Vec::new();
-        for _ in 0..count {
-            ports.push(server::Ports::free()?);
+        for host in hosts {
+            ports.push(server::Ports::free(*host)?);
         }
         let mut links = Vec::new();
         for from in 0..count {
@@ -104,7 +118,7 @@ impl Ensemble {
         let libs = libs();
         let dir = tempfile::tempdir()?;
         let certificates = Certificates::make(dir.path())?;
-        let ports = server::Ports::free()?;
+        let ports = server::Ports::free(LOOPBACK)?;
         let secure_port = ports.quorum;
         let lines = certificates.server_lines(secure_port).into_iter();
         let config = server::config(&dir.path().join("1"), ports.client, lines);
@@ -175,6 +189,17 @@ impl Ensemble {
     /// The follower hears all that was held, and what comes.
     pub fn release(&self, follower: usize) {
         self.links[follower].iter().flatten().for_each(Link::release);
+    }
+
+    /// The ephemeral nodes by path, each with its session, as one server that serves lists them; none
+    /// where nobody serves.
+    pub async fn ephemerals(&self) -> BTreeMap<String, String> {
+        for server in self.servers.iter().filter(|server| server.is_running()) {
+            if let Some(listed) = server.ephemerals().await {
+                return listed;
+            }
+        }
+        BTreeMap::new()
     }
 
     /// Waits until no server lists an ephemeral node of the session any more.

@@ -1,7 +1,8 @@
 //! One server: a Java process.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::{LOOK_AGAIN, SYNC_LIMIT_TICKS, TICK};
+use crate::{LOOK_AGAIN, LOOPBACK, SYNC_LIMIT_TICKS, TICK};
 
 /// Longest answer to a four-letter word.
 const WORD_ANSWER_MAX: u64 = 1 << 20;
@@ -34,7 +35,7 @@ pub enum Mode {
 #[derive(Debug)]
 pub struct Server {
     start: Start,
-    client_port: u16,
+    client: SocketAddr,
     process: Option<Process>,
 }
 
@@ -56,29 +57,35 @@ struct Start {
 
 /// Ports that were free a moment ago.
 pub(crate) struct Ports {
-    pub(crate) client: u16,
+    pub(crate) client: SocketAddr,
     pub(crate) quorum: u16,
     pub(crate) election: u16,
 }
 
 impl Ports {
-    pub(crate) fn free() -> io::Result<Ports> {
-        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
-        let port = |at: usize| match &listeners[at] {
-            Ok(listener) => Ok(listener.local_addr()?.port()),
-            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-        };
-        Ok(Ports { client: port(0)?, quorum: port(1)?, election: port(2)? })
+    pub(crate) fn free(host: IpAddr) -> io::Result<Ports> {
+        let client = TcpListener::bind((host, 0))?;
+        let quorum = TcpListener::bind((LOOPBACK, 0))?;
+        let election = TcpListener::bind((LOOPBACK, 0))?;
+        Ok(Ports {
+            client: client.local_addr()?,
+            quorum: quorum.local_addr()?.port(),
+            election: election.local_addr()?.port(),
+        })
     }
 }
 
 /// The text of a server's configuration.
-pub(crate) fn config(data: &Path, client_port: u16, peers: impl Iterator<Item = String>) -> String {
+pub(crate) fn config(
+    data: &Path,
+    client: SocketAddr,
+    peers: impl Iterator<Item = String>,
+) -> String {
     let tick = TICK.as_millis();
     let mut lines = vec![
         format!("dataDir={}", data.display()),
-        format!("clientPort={client_port}"),
-        "clientPortAddress=127.0.0.1".to_owned(),
+        format!("clientPort={}", client.port()),
+        format!("clientPortAddress={}", client.ip()),
         format!("tickTime={tick}"),
         "initLimit=20".to_owned(),
         format!("syncLimit={SYNC_LIMIT_TICKS}"),
@@ -96,7 +103,7 @@ impl Server {
         libs: &Path,
         dir: &Path,
         id: usize,
-        client_port: u16,
+        client: SocketAddr,
         config: &str,
     ) -> io::Result<Server> {
         let data = dir.join(id.to_string());
@@ -106,7 +113,7 @@ impl Server {
         std::fs::write(&file, config)?;
         let log = dir.join(format!("{id}.log"));
         let start = Start { libs: libs.to_owned(), config: file, log };
-        let mut server = Server { start, client_port, process: None };
+        let mut server = Server { start, client, process: None };
         server.restart()?;
         Ok(server)
     }
@@ -149,7 +156,7 @@ impl Server {
 
     /// `host:port` for clients.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.client_port)
+        self.client.to_string()
     }
 
     /// Whether the process is there and not stopped by [`Server::freeze`].
@@ -210,6 +217,25 @@ impl Server {
         })
     }
 
+    /// The ephemeral nodes that the server lists, each with its session.
+    pub(crate) async fn ephemerals(&self) -> Option<BTreeMap<String, String>> {
+        let dump = self.word("dump").await.ok()?;
+        let (_, listed) = dump.split_once("Sessions with Ephemerals")?;
+        let mut session = "";
+        let mut nodes = BTreeMap::new();
+        // Sessions, each with its nodes below it, indented; then what clients are connected.
+        let listed = listed.lines().skip(1).take_while(|line| !line.starts_with("Connections"));
+        for line in listed {
+            match line.strip_prefix('\t') {
+                Some(path) => {
+                    nodes.insert(path.to_owned(), session.to_owned());
+                }
+                None => session = line.trim_end_matches(':'),
+            }
+        }
+        Some(nodes)
+    }
+
     /// Waits until the server lists no ephemeral node of a session any more.
     pub(crate) async fn forgotten(&self, session: i64, max: Duration) -> io::Result<()> {
         let name = format!("{session:#x}:");
@@ -235,7 +261,7 @@ impl Server {
     /// The answer to a four-letter word.
     async fn word(&self, word: &str) -> io::Result<String> {
         let ask = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.client_port)).await?;
+            let mut stream = TcpStream::connect(self.client).await?;
             stream.write_all(word.as_bytes()).await?;
             let mut answer = String::new();
             stream.take(WORD_ANSWER_MAX).read_to_string(&mut answer).await?;
