@@ -75,6 +75,11 @@ const STEPS: &[Step] = &[
         run: |root| vec![script(root, "tests/faults/run", &["--rounds", "8", "--compaction"])],
     },
     Step {
+        name: "cluster",
+        what: "three brokers on an ensemble, each kind of fault once, the history checked",
+        run: |root| vec![script(root, "tests/cluster/run", &[])],
+    },
+    Step {
         name: "crates",
         what: "the integration suites of the crates rdkafka and rskafka",
         run: |root| vec![script(root, "tests/foreign/crates/run", &[])],
