@@ -18,7 +18,7 @@ use klamm_protocol::messages::{
 };
 use uuid::Uuid;
 
-use crate::broker::start;
+use crate::broker::{eventually, start};
 use crate::cluster::Cluster;
 use crate::socket::{Socket, batch};
 
@@ -187,6 +187,22 @@ fn no_producer_id_is_given_twice() {
             assert!(ids.insert(answer.producer_id), "{} twice", answer.producer_id);
         }
     }
+}
+
+#[test]
+fn every_leader_says_when_what_it_leads_is_on_its_disk() {
+    let cluster = Cluster::start(3, &[("num.partitions", "6")]);
+    cluster.topic("t", 6, &[("flush", "os")]);
+    let mut socket = cluster.connect(1);
+    assert_eq!(set(&mut socket, "t", "flush", "acked"), ErrorCode::None);
+    // One epoch for the way from os to syncing, one for that to acked.
+    eventually("all are acked", || {
+        let partitions = metadata(&mut socket, "t", false).partitions;
+        partitions.iter().all(|partition| partition.leader_epoch == 2)
+    });
+    let partitions = metadata(&mut socket, "t", false).partitions;
+    let leaders: BTreeSet<i32> = partitions.iter().map(|partition| partition.leader_id).collect();
+    assert!(leaders.len() > 1, "some of them are not the controller: {leaders:?}");
 }
 
 #[test]
