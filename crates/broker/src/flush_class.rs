@@ -20,7 +20,6 @@ use crate::waiters::Signal;
 
 /// Longest wait for the followers; the next change of the partition tries again.
 const FOLLOWERS_MAX: Duration = Duration::from_secs(60);
-
 /// Longest wait for the controller, until it is looked again whether it is still true.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before it is said again.

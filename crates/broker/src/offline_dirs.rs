@@ -71,7 +71,12 @@ pub(crate) async fn run(broker: Arc<Broker>) {
         }
         let due = due(&broker, &offline, &broker.image());
         if !due.is_empty() {
-            resign(&broker, due).await;
+            // However long that takes, with the next directory it begins anew.
+            tokio::select! {
+                biased;
+                changed = news.changed() => changed.expect("the broker has the sender"),
+                () = resign(&broker, due) => {}
+            }
             continue;
         }
         tokio::select! {

@@ -36,7 +36,7 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::ask_controller::{AskControllerResponse, AskedResult};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::fence::Fence;
 use crate::membership::Membership;
@@ -280,6 +280,9 @@ impl ControllerClient {
     fn give_up<Q: Question>(&self, question: &Q, course: &Course) -> Answers<Q> {
         let image = self.images.current();
         let reason = &course.reason;
+        if course.in_doubt.is_none() || !all_seen(question, &image) {
+            warn!("a question to the controller was not answered in time: {reason}");
+        }
         let answer = |item| match course.in_doubt {
             None => {
                 let message = format!("The controller was not reached in time: {reason}.");

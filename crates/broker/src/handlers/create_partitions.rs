@@ -1,7 +1,8 @@
 //! CreatePartitions (37), versions 0 to 3: more partitions for topics.
 //!
-//! One answer for each topic named; the versions differ in form only. The answer waits until this
-//! broker knows the new partitions.
+//! One answer for each topic named; the versions differ in form only. Any broker takes it: the
+//! controller decides, wherever it is (see [`crate::forwarding`]). The answer waits until this broker
+//! knows the new partitions.
 
 use std::collections::BTreeMap;
 
