@@ -19,6 +19,7 @@
 //!   idleness just when it is used, with an outcome that nobody knows.
 
 mod configs;
+mod elections;
 mod needs;
 mod question;
 mod receive;
@@ -42,6 +43,7 @@ use crate::fence::Fence;
 use crate::membership::Membership;
 use crate::peer::{Peer, PeerError, PeerSettings, inter_broker_endpoint};
 pub(crate) use configs::AlterConfigs;
+pub(crate) use elections::ElectLeaders;
 pub(crate) use needs::{FlushSynced, ProducerIdsFor, TakeOffline};
 use question::{Again, Answers, Question};
 pub(crate) use topics::{CreatePartitions, CreateTopics, DeleteTopics};
@@ -52,8 +54,9 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Longest wait for a connection to the controller.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// Longest answer of a controller: one sentence for each of ten thousand partitions is less.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Longest answer of a controller: as long as a request may be, with a sentence for each of a hundred
+/// thousand items.
+const ANSWER_BYTES_MAX: usize = 100 << 20;
 /// Questions to another broker at the same time, each with its connection; further ones wait.
 const FORWARDED_MAX: usize = 64;
 /// Longest wait for the image to show that a question is done which is not to be put again.
@@ -130,12 +133,6 @@ impl ControllerClient {
             fence,
             slots: Semaphore::new(FORWARDED_MAX),
         }
-    }
-
-    /// This process's controller, for what clients take to the controller themselves: it refuses with
-    /// NOT_CONTROLLER where another broker decides.
-    pub(crate) fn here(&self) -> &ControllerHandle {
-        &self.here
     }
 
     /// Puts a question, and waits for a controller, or for another broker's answer, no longer than

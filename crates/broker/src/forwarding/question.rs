@@ -52,3 +52,18 @@ pub(crate) trait Question: Send + Sync {
         None
     }
 }
+
+/// Bytes of a sentence on the wire at most, however much of a client's own words it repeats.
+const MESSAGE_LEN_MAX: usize = 1000;
+
+/// A sentence that fits.
+pub(super) fn shortened(mut message: String) -> String {
+    if message.len() > MESSAGE_LEN_MAX {
+        let mut end = MESSAGE_LEN_MAX;
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+    }
+    message
+}

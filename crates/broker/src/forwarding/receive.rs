@@ -10,12 +10,10 @@ use klamm_protocol::messages::ask_controller::{
 
 use super::ControllerClient;
 use super::configs::AlterConfigs;
+use super::elections::{ElectLeaders, NO_ELECTION};
 use super::needs::{FlushSynced, ProducerIdsFor, TakeOffline};
-use super::question::Question;
+use super::question::{Question, shortened};
 use super::topics::{CreatePartitions, CreateTopics, DeleteTopics};
-
-/// Bytes of a sentence at most, however much of a client's own words it repeats.
-const MESSAGE_LEN_MAX: usize = 1000;
 
 impl ControllerClient {
     /// Answers another broker, which has asked on `listener`.
@@ -85,48 +83,53 @@ async fn carry_out(
     controller: &ControllerHandle,
     request: AskControllerRequest,
 ) -> Result<Vec<AskedResult>, Refusal> {
-    let validate_only = request.validate_only;
-    let defaults = TopicDefaults {
-        partitions: request.default_partitions,
-        replication_factor: request.default_replication_factor,
-    };
-    let member = Member { id: request.broker_id, epoch: request.broker_epoch };
-    let AskControllerRequest {
-        new_topics,
-        deletions,
-        more_partitions,
-        alterations,
-        producer_ids,
-        synced,
-        offline,
-        ..
-    } = request;
-    let asked =
-        (new_topics, deletions, more_partitions, alterations, producer_ids, synced, offline);
-    match asked {
-        (Some(topics), None, None, None, false, None, None) => {
-            put(controller, CreateTopics::from_wire(topics, defaults, validate_only)).await
-        }
-        (None, Some(deletions), None, None, false, None, None) => {
-            put(controller, DeleteTopics::from_wire(deletions)).await
-        }
-        (None, None, Some(more), None, false, None, None) => {
-            put(controller, CreatePartitions::from_wire(more, validate_only)).await
-        }
-        (None, None, None, Some(asked), false, None, None) => {
-            let question = AlterConfigs::from_wire(asked, validate_only);
-            put(controller, question.ok_or_else(senseless)?).await
-        }
-        (None, None, None, None, true, None, None) => put(controller, ProducerIdsFor(member)).await,
-        (None, None, None, None, false, Some(synced), None) => match &synced[..] {
-            [synced] => put(controller, FlushSynced::from_wire(synced)).await,
-            _ => Err(senseless()),
-        },
-        (None, None, None, None, false, None, Some(offline)) => {
-            put(controller, TakeOffline::from_wire(member, &offline)).await
-        }
-        _ => Err(senseless()),
+    if !asks_one_thing(&request) {
+        return Err(senseless());
     }
+    let validate_only = request.validate_only;
+    let member = Member { id: request.broker_id, epoch: request.broker_epoch };
+    if let Some(topics) = request.new_topics {
+        let defaults = TopicDefaults {
+            partitions: request.default_partitions,
+            replication_factor: request.default_replication_factor,
+        };
+        return put(controller, CreateTopics::from_wire(topics, defaults, validate_only)).await;
+    }
+    if let Some(deletions) = request.deletions {
+        return put(controller, DeleteTopics::from_wire(deletions)).await;
+    }
+    if let Some(more) = request.more_partitions {
+        return put(controller, CreatePartitions::from_wire(more, validate_only)).await;
+    }
+    if let Some(alterations) = request.alterations {
+        let question = AlterConfigs::from_wire(alterations, validate_only);
+        return put(controller, question.ok_or_else(senseless)?).await;
+    }
+    if let Some([synced]) = request.synced.as_deref() {
+        return put(controller, FlushSynced::from_wire(synced)).await;
+    }
+    if let Some(offline) = request.offline {
+        return put(controller, TakeOffline::from_wire(member, &offline)).await;
+    }
+    if request.producer_ids {
+        return put(controller, ProducerIdsFor(member)).await;
+    }
+    let question = ElectLeaders::from_wire(request.election_type, request.elections);
+    put(controller, question.ok_or_else(senseless)?).await
+}
+
+fn asks_one_thing(request: &AskControllerRequest) -> bool {
+    let asked = [
+        request.new_topics.is_some(),
+        request.deletions.is_some(),
+        request.more_partitions.is_some(),
+        request.alterations.is_some(),
+        request.election_type != NO_ELECTION,
+        request.producer_ids,
+        request.synced.is_some(),
+        request.offline.is_some(),
+    ];
+    asked.into_iter().filter(|asked| *asked).count() == 1
 }
 
 fn senseless() -> Refusal {
@@ -147,15 +150,4 @@ async fn put<Q: Question>(
         },
     };
     Ok(answers.into_iter().map(result).collect())
-}
-
-fn shortened(mut message: String) -> String {
-    if message.len() > MESSAGE_LEN_MAX {
-        let mut end = MESSAGE_LEN_MAX;
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
-    }
-    message
 }

@@ -4,10 +4,11 @@ mod lost;
 mod nodes;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_cluster::controller::{
-    ConfigAlteration, ConfigChange, ConfigEdit, EditOp, MorePartitions, TopicRef,
+    ConfigAlteration, ConfigChange, ConfigEdit, EditOp, ElectionType, MorePartitions, TopicRef,
 };
 use klamm_cluster::nodes::config::ConfigResource;
 use klamm_protocol::ErrorCode;
@@ -15,8 +16,8 @@ use klamm_protocol::messages::ask_controller::{AskControllerRequest, AskedSync};
 use uuid::Uuid;
 
 use super::{
-    AlterConfigs, CreatePartitions, DeleteTopics, FlushSynced, ProducerIdsFor, TakeOffline,
-    configs, patience,
+    AlterConfigs, CreatePartitions, DeleteTopics, ElectLeaders, FlushSynced, ProducerIdsFor,
+    TakeOffline, configs, patience,
 };
 use nodes::{LISTENER, LONG, Nodes, create};
 
@@ -48,6 +49,19 @@ async fn every_question_reaches_the_controller_from_any_broker() {
         };
         let image = node.images.wait_for(grown).await;
 
+        for (how, index, code) in [
+            (ElectionType::Preferred, 0, ErrorCode::ElectionNotNeeded),
+            (ElectionType::Unclean, 9, ErrorCode::UnknownTopicOrPartition),
+        ] {
+            let partitions = Some(vec![(Arc::from(name.as_str()), index)]);
+            let elected = node.client.ask_one(ElectLeaders { how, partitions }, LONG).await;
+            let elected = elected.unwrap().remove(0);
+            assert_eq!((&*elected.topic, elected.partition), (name.as_str(), index));
+            assert_eq!(elected.outcome.unwrap_err().code, code);
+        }
+        let of_all = ElectLeaders { how: ElectionType::Preferred, partitions: None };
+        assert_eq!(node.client.ask_one(of_all, LONG).await.unwrap().len(), 3);
+
         // Of a class that is acked already this is no news, but a question all the same.
         let synced = FlushSynced { topic: created.id, index: 0, leader_epoch: 0 };
         assert_eq!(node.client.ask_one(synced, LONG).await, Ok(()));
@@ -65,7 +79,7 @@ async fn every_question_reaches_the_controller_from_any_broker() {
         let second = deleted[1].as_ref().unwrap_err();
         assert_eq!(second.code, ErrorCode::UnknownTopicOrPartition);
     }
-    assert_eq!(nodes.get(1).received(), 6, "those of broker 2, each once");
+    assert_eq!(nodes.get(1).received(), 9, "those of broker 2, each once");
     assert_eq!(nodes.get(2).received(), 0);
 }
 

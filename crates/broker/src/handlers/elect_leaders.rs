@@ -5,12 +5,11 @@
 //! - Version 0 has no error code of its own; the later ones say in it what holds for all partitions.
 //! - Null for the list means every partition there is. Those that need no election are left out then;
 //!   their topics are not.
-//! - The controller takes it, to whom clients send it: another broker answers NOT_CONTROLLER.
+//! - Any broker takes it: the controller decides, wherever it is (see [`crate::forwarding`]).
 //!
 //! The answer waits until this broker shows the new leaders.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use klamm_cluster::controller::{ElectionType, PartitionElection};
 use klamm_cluster::{Image, Refusal};
@@ -21,6 +20,7 @@ use klamm_protocol::messages::elect_leaders::{
 };
 
 use crate::auto_create;
+use crate::forwarding::{self, ElectLeaders};
 use crate::request::{Answer, RequestContext};
 
 const PREFERRED: i8 = 0;
@@ -45,9 +45,9 @@ pub(crate) async fn handle(
             return Answer::Now(refusal(ctx, topics, &refused));
         }
     };
-    let patience = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let asked = ctx.broker.controller.here().elect_leaders(how, topics.map(named));
-    let elections = match asked.await {
+    let patience = forwarding::patience(request.timeout_ms);
+    let question = ElectLeaders { how, partitions: topics.map(named) };
+    let elections = match ctx.broker.controller.ask_one(question, patience).await {
         Ok(elections) => elections,
         Err(refused) => return Answer::Now(refusal(ctx, topics, &refused)),
     };

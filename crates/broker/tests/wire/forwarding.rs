@@ -13,8 +13,8 @@ use klamm_protocol::messages::incremental_alter_configs::{
 use klamm_protocol::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
 use klamm_protocol::messages::{
     AlterConfigsRequest, ApiVersionsRequest, AskControllerRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, MetadataRequest, alter_configs,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, ElectLeadersRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest, alter_configs, elect_leaders,
 };
 use uuid::Uuid;
 
@@ -186,6 +186,29 @@ fn no_producer_id_is_given_twice() {
             assert_eq!(code(answer.error_code), ErrorCode::None, "broker {id}");
             assert!(ids.insert(answer.producer_id), "{} twice", answer.producer_id);
         }
+    }
+}
+
+#[test]
+fn every_broker_holds_elections() {
+    let cluster = Cluster::start(3, &[]);
+    cluster.topic("t", 2, &[]);
+    for id in 1..=3 {
+        let named = elect_leaders::TopicPartitions { topic: "t".into(), partitions: vec![1, 7] };
+        let request = ElectLeadersRequest {
+            topic_partitions: Some(vec![named]),
+            timeout_ms: 20_000,
+            ..ElectLeadersRequest::default()
+        };
+        let answer = cluster.connect(id).call(2, &request);
+        assert_eq!(code(answer.error_code), ErrorCode::None, "broker {id}");
+        let results = &answer.replica_election_results[0].partition_result;
+        let codes: Vec<ErrorCode> = results.iter().map(|result| code(result.error_code)).collect();
+        assert_eq!(
+            codes,
+            [ErrorCode::ElectionNotNeeded, ErrorCode::UnknownTopicOrPartition],
+            "broker {id}"
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use crate::reader::Reader;
 use crate::writer::Writer;
 
 /// Versions 0 to 0.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AskControllerRequest {
     pub broker_id: i32,
     pub broker_epoch: i64,
@@ -22,13 +22,37 @@ pub struct AskControllerRequest {
     pub deletions: Option<Vec<AskedDeletion>>,
     pub more_partitions: Option<Vec<AskedPartitions>>,
     pub alterations: Option<Vec<AskedAlteration>>,
+    pub election_type: i8,
+    pub elections: Option<Vec<AskedElection>>,
     pub producer_ids: bool,
     pub synced: Option<Vec<AskedSync>>,
     pub offline: Option<Vec<AskedOffline>>,
 }
 
+impl Default for AskControllerRequest {
+    fn default() -> Self {
+        Self {
+            broker_id: 0,
+            broker_epoch: 0,
+            controller_epoch: 0,
+            validate_only: false,
+            new_topics: None,
+            default_partitions: 0,
+            default_replication_factor: 0,
+            deletions: None,
+            more_partitions: None,
+            alterations: None,
+            election_type: -1,
+            elections: None,
+            producer_ids: false,
+            synced: None,
+            offline: None,
+        }
+    }
+}
+
 impl Decode for AskControllerRequest {
-    const WIRE_LEN_MIN: usize = 33;
+    const WIRE_LEN_MIN: usize = 35;
 
     fn decode(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
         let value = Self {
@@ -42,6 +66,8 @@ impl Decode for AskControllerRequest {
             deletions: r.nullable_structs(true, version)?,
             more_partitions: r.nullable_structs(true, version)?,
             alterations: r.nullable_structs(true, version)?,
+            election_type: r.i8()?,
+            elections: r.nullable_structs(true, version)?,
             producer_ids: r.bool()?,
             synced: r.nullable_structs(true, version)?,
             offline: r.nullable_structs(true, version)?,
@@ -63,6 +89,8 @@ impl Encode for AskControllerRequest {
         w.nullable_structs(self.deletions.as_deref(), true, version)?;
         w.nullable_structs(self.more_partitions.as_deref(), true, version)?;
         w.nullable_structs(self.alterations.as_deref(), true, version)?;
+        w.i8(self.election_type);
+        w.nullable_structs(self.elections.as_deref(), true, version)?;
         w.bool(self.producer_ids);
         w.nullable_structs(self.synced.as_deref(), true, version)?;
         w.nullable_structs(self.offline.as_deref(), true, version)?;
@@ -315,6 +343,32 @@ impl Encode for AskedEdit {
 
 /// Versions 0 to 0.
 #[derive(Clone, Debug, Default, PartialEq)]
+pub struct AskedElection {
+    pub topic: String,
+    pub partition_index: i32,
+}
+
+impl Decode for AskedElection {
+    const WIRE_LEN_MIN: usize = 6;
+
+    fn decode(r: &mut Reader, _version: i16) -> Result<Self, DecodeError> {
+        let value = Self { topic: r.string(true)?, partition_index: r.i32()? };
+        r.skip_tagged_fields()?;
+        Ok(value)
+    }
+}
+
+impl Encode for AskedElection {
+    fn encode(&self, w: &mut Writer, _version: i16) -> Result<(), EncodeError> {
+        w.string(&self.topic, true)?;
+        w.i32(self.partition_index);
+        w.no_tagged_fields();
+        Ok(())
+    }
+}
+
+/// Versions 0 to 0.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AskedSync {
     pub topic_id: Uuid,
     pub partition_index: i32,
@@ -420,14 +474,15 @@ pub struct AskedResult {
     pub topic_id: Uuid,
     pub partitions: i32,
     pub replication_factor: i32,
+    pub elections: Vec<AskedElected>,
     pub first_producer_id: i64,
     pub producer_id_count: i64,
 }
 
 impl Decode for AskedResult {
-    const WIRE_LEN_MIN: usize = 45;
+    const WIRE_LEN_MIN: usize = 46;
 
-    fn decode(r: &mut Reader, _version: i16) -> Result<Self, DecodeError> {
+    fn decode(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
         let value = Self {
             error_code: r.i16()?,
             error_message: r.nullable_string(true)?,
@@ -435,6 +490,7 @@ impl Decode for AskedResult {
             topic_id: r.uuid()?,
             partitions: r.i32()?,
             replication_factor: r.i32()?,
+            elections: r.structs(true, version)?,
             first_producer_id: r.i64()?,
             producer_id_count: r.i64()?,
         };
@@ -444,15 +500,54 @@ impl Decode for AskedResult {
 }
 
 impl Encode for AskedResult {
-    fn encode(&self, w: &mut Writer, _version: i16) -> Result<(), EncodeError> {
+    fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.i16(self.error_code);
         w.nullable_string(self.error_message.as_deref(), true)?;
         w.nullable_string(self.name.as_deref(), true)?;
         w.uuid(self.topic_id);
         w.i32(self.partitions);
         w.i32(self.replication_factor);
+        w.structs(&self.elections, true, version)?;
         w.i64(self.first_producer_id);
         w.i64(self.producer_id_count);
+        w.no_tagged_fields();
+        Ok(())
+    }
+}
+
+/// Versions 0 to 0.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AskedElected {
+    pub topic: String,
+    pub partition_index: i32,
+    pub error_code: i16,
+    pub error_message: Option<String>,
+    pub leader_epoch: i32,
+}
+
+impl Decode for AskedElected {
+    const WIRE_LEN_MIN: usize = 13;
+
+    fn decode(r: &mut Reader, _version: i16) -> Result<Self, DecodeError> {
+        let value = Self {
+            topic: r.string(true)?,
+            partition_index: r.i32()?,
+            error_code: r.i16()?,
+            error_message: r.nullable_string(true)?,
+            leader_epoch: r.i32()?,
+        };
+        r.skip_tagged_fields()?;
+        Ok(value)
+    }
+}
+
+impl Encode for AskedElected {
+    fn encode(&self, w: &mut Writer, _version: i16) -> Result<(), EncodeError> {
+        w.string(&self.topic, true)?;
+        w.i32(self.partition_index);
+        w.i16(self.error_code);
+        w.nullable_string(self.error_message.as_deref(), true)?;
+        w.i32(self.leader_epoch);
         w.no_tagged_fields();
         Ok(())
     }

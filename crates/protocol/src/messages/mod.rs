@@ -58,8 +58,8 @@ pub use api_versions::{
 };
 pub use ask_controller::{
     AskControllerRequest, AskControllerResponse, AskedAlteration, AskedAssignment, AskedConfig,
-    AskedDeletion, AskedEdit, AskedOffline, AskedPartitions, AskedReplicas, AskedResult, AskedSync,
-    AskedTopic,
+    AskedDeletion, AskedEdit, AskedElected, AskedElection, AskedOffline, AskedPartitions,
+    AskedReplicas, AskedResult, AskedSync, AskedTopic,
 };
 pub use consumer_protocol_assignment::ConsumerProtocolAssignment;
 pub use consumer_protocol_subscription::ConsumerProtocolSubscription;

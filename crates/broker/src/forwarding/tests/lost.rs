@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use klamm_cluster::controller::{
-    ConfigAlteration, ConfigChange, ConfigEdit, EditOp, MorePartitions, TopicRef,
+    ConfigAlteration, ConfigChange, ConfigEdit, EditOp, ElectionType, MorePartitions, TopicRef,
 };
 use klamm_cluster::nodes::config::ConfigResource;
 use klamm_cluster::{Image, Refusal};
@@ -13,7 +13,9 @@ use tokio::time::Instant;
 
 use super::nodes::{LONG, Loss, Nodes, create};
 use crate::forwarding::question::{Again, Question};
-use crate::forwarding::{AlterConfigs, Course, CreatePartitions, DeleteTopics, ProducerIdsFor};
+use crate::forwarding::{
+    AlterConfigs, Course, CreatePartitions, DeleteTopics, ElectLeaders, ProducerIdsFor,
+};
 
 /// For a question that is not going to be answered.
 const SHORT: Duration = Duration::from_millis(500);
@@ -121,6 +123,13 @@ async fn of_a_change_of_settings_it_is_said_that_it_is_not_known() {
     assert_eq!(refused.code, ErrorCode::RequestTimedOut, "{refused}");
     assert_eq!(nodes.get(1).received(), 1);
     nodes.get(2).images.wait_for(|image| !image.config(&resource).is_empty()).await;
+}
+
+#[test]
+fn an_unclean_election_is_not_repeated_while_the_first_one_may_still_come() {
+    let again = |how| ElectLeaders { how, partitions: None }.again();
+    assert_eq!(again(ElectionType::Unclean), Again::NextEpoch);
+    assert_eq!(again(ElectionType::Preferred), Again::AtOnce);
 }
 
 #[tokio::test]
