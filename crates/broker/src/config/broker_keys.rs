@@ -50,6 +50,8 @@ const PLACE_OF_DATA: Origin =
     Origin::Default("below the working directory; Kafka's is a folder in /tmp");
 const FIRST_BROKER: Origin =
     Origin::Default("one broker needs no number; it becomes broker 1 of a cluster");
+const GROWS_WITH_USE: Origin =
+    Origin::Default("the system's own grows with use; Kafka's 102400 is a tenth of a large request");
 const BOUNDED: Origin = Origin::Default("everything is bounded; Kafka's -1 sets no bound");
 const NO_MORE_THAN_BROKERS: Origin =
     Origin::Default("at creation no more than there are registered brokers; Kafka's is 3 always");
@@ -106,8 +108,8 @@ broker_table! {
         "Connections that may wait to be accepted.";
     socket_send_buffer_bytes: i32, "socket.send.buffer.bytes", Int, Some("102400"), Allowed::AtLeast(-1), ReadOnly, Origin::Kafka,
         "Size of a connection's send buffer in the kernel; -1 leaves it to the system.";
-    socket_receive_buffer_bytes: i32, "socket.receive.buffer.bytes", Int, Some("102400"), Allowed::AtLeast(-1), ReadOnly, Origin::Kafka,
-        "Size of a connection's receive buffer in the kernel; -1 leaves it to the system.";
+    socket_receive_buffer_bytes: i32, "socket.receive.buffer.bytes", Int, Some("-1"), Allowed::AtLeast(-1), ReadOnly, GROWS_WITH_USE,
+        "Size of a connection's receive buffer in the kernel; -1 leaves it to the system, which lets it grow with what is read. What is smaller than a request makes it come in pieces, each of which wakes the broker.";
     socket_request_max_bytes: i32, "socket.request.max.bytes", Int, Some("104857600"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
         "Largest request in bytes; a connection that announces a larger one is closed.";
     queued_max_request_bytes: i64, "queued.max.request.bytes", Long, Some("268435456"), Allowed::AtLeast(1), ReadOnly, BOUNDED,
