@@ -5,6 +5,7 @@ use std::io;
 use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
@@ -18,6 +19,9 @@ use crate::memory::{Memory, Reservation};
 /// Bytes of a fresh read buffer, and the step by which one grows for a longer frame until the
 /// received bytes double it.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// What is read at once from a connection on which much has come: each read costs an
+/// acknowledgement, too.
+const FULL_READ_BYTES: usize = 256 * 1024;
 /// Buffers that have grown beyond this are not kept for the next frame.
 const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Buffers that a loop keeps for its connections.
@@ -86,12 +90,24 @@ pub(crate) struct FrameReader {
     /// before all others costs the loop a system call.
     step: Option<Pin<Box<Sleep>>>,
     frame_bytes_max: usize,
+    /// Length of the frame before.
+    last_len: usize,
+    /// The last read brought as much as it could take.
+    busy: bool,
 }
 
 impl FrameReader {
     /// Reads frames of up to `frame_bytes_max` bytes.
     pub(crate) fn new(buffers: Arc<ReadBuffers>, frame_bytes_max: usize) -> FrameReader {
-        FrameReader { buffers, buffer: BytesMut::new(), allocated: 0, step: None, frame_bytes_max }
+        FrameReader {
+            buffers,
+            buffer: BytesMut::new(),
+            allocated: 0,
+            step: None,
+            frame_bytes_max,
+            last_len: 0,
+            busy: false,
+        }
     }
 
     /// The next frame without its length, and the memory reserved for it; `None` when the client
@@ -102,7 +118,7 @@ impl FrameReader {
         memory: &Memory,
     ) -> Result<Option<(Bytes, Reservation)>, FrameError> {
         while self.buffer.len() < LENGTH_BYTES {
-            if self.fill(stream, LENGTH_BYTES, READ_BUFFER_BYTES).await? == 0 {
+            if self.fill(stream, LENGTH_BYTES, self.read_most()).await? == 0 {
                 let clean = self.buffer.is_empty();
                 return if clean { Ok(None) } else { Err(FrameError::Truncated) };
             }
@@ -112,6 +128,7 @@ impl FrameReader {
         let len = frame_len(prefix, self.frame_bytes_max)?;
         self.buffer.advance(LENGTH_BYTES);
         let reservation = self.body(stream, len, memory).await?;
+        self.last_len = len;
         Ok(Some((self.buffer.split_to(len).freeze(), reservation)))
     }
 
@@ -141,7 +158,7 @@ impl FrameReader {
             // buffer, and need not be moved there when it turns out to be long as well.
             let most = match len > READ_BUFFER_BYTES {
                 true => room.min(len) - self.buffer.len(),
-                false => READ_BUFFER_BYTES,
+                false => self.read_most(),
             };
             tokio::select! {
                 biased;
@@ -170,6 +187,16 @@ impl FrameReader {
         Ok(reservation)
     }
 
+    /// What to read at once where a frame begins. Long ones mostly come in equal lengths, and then
+    /// none is read together with the next.
+    fn read_most(&self) -> usize {
+        match self.last_len > READ_BUFFER_BYTES {
+            true => LENGTH_BYTES + self.last_len.min(FULL_READ_BYTES),
+            false if self.busy => FULL_READ_BYTES,
+            false => READ_BUFFER_BYTES,
+        }
+    }
+
     /// Reads once, up to `most` bytes, with `wanted` bytes in the buffer as the aim. Room grows with
     /// what has come, not with what a length announces.
     async fn fill<S: AsyncRead + Unpin>(
@@ -180,32 +207,54 @@ impl FrameReader {
     ) -> io::Result<usize> {
         if !self.buffer.is_empty() && self.buffer.capacity() == self.buffer.len() {
             let missing = wanted.saturating_sub(self.buffer.len());
-            let step = self.buffer.len().max(READ_BUFFER_BYTES);
-            self.buffer.reserve(missing.clamp(LENGTH_BYTES, step));
-            self.allocated = self.allocated.max(self.buffer.capacity());
+            self.make_room(missing, self.busy && wanted <= READ_BUFFER_BYTES);
         }
         poll_fn(|cx| {
             if self.buffer.is_empty() {
-                self.rewind();
+                self.rewind(most);
             }
+            let most = most.min(self.buffer.capacity() - self.buffer.len());
             let mut room = (&mut self.buffer).limit(most);
             let read = pin!(stream.read_buf(&mut room)).poll(cx);
-            if read.is_pending() && self.buffer.is_empty() {
-                self.buffers.give(mem::take(&mut self.buffer), self.allocated);
+            match &read {
+                Poll::Pending if self.buffer.is_empty() => {
+                    self.buffers.give(mem::take(&mut self.buffer), self.allocated);
+                }
+                Poll::Ready(Ok(read)) => self.busy = *read >= most.min(READ_BUFFER_BYTES),
+                _ => {}
             }
             read
         })
         .await
     }
 
+    /// Makes room behind what is in a full buffer: for `missing` bytes by and by, or for a full read.
+    fn make_room(&mut self, missing: usize, full_read: bool) {
+        let held = self.buffer.len();
+        if full_read && self.allocated < FULL_READ_BYTES {
+            let mut larger = BytesMut::with_capacity(FULL_READ_BYTES.max(held + missing));
+            larger.extend_from_slice(&self.buffer);
+            self.buffer = larger;
+        } else if full_read {
+            self.buffer.reserve(missing.max(FULL_READ_BYTES.saturating_sub(held)));
+        } else {
+            self.buffer.reserve(missing.clamp(LENGTH_BYTES, held.max(READ_BUFFER_BYTES)));
+        }
+        self.allocated = self.allocated.max(self.buffer.capacity());
+    }
+
     /// Makes an empty buffer usable from its start; takes another one where a request still holds
-    /// too much of this one.
-    fn rewind(&mut self) {
+    /// too much of this one, and a new one where it is too small for what is read at once.
+    fn rewind(&mut self, most: usize) {
         if self.allocated == 0
             || !self.buffer.try_reclaim(self.allocated)
                 && !self.buffer.try_reclaim(READ_BUFFER_BYTES)
         {
             self.buffer = self.buffers.take();
+            self.allocated = self.buffer.capacity();
+        }
+        if self.allocated < most {
+            self.buffer = BytesMut::with_capacity(most);
             self.allocated = self.buffer.capacity();
         }
     }
@@ -215,7 +264,7 @@ impl FrameReader {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
-    use std::task::{Context, Poll};
+    use std::task::Context;
     use tokio::io::{AsyncWriteExt, ReadBuf, duplex};
     use tokio::runtime::{Builder, Runtime};
     use tokio::time::timeout;
@@ -300,6 +349,32 @@ mod tests {
             moved += usize::from(address.wrapping_add(LENGTH_BYTES) != bytes.as_ptr());
         }
         assert!(moved <= 1, "{moved} frames were moved; only a buffer that grows may be");
+    }
+
+    #[test]
+    fn much_is_read_at_once_from_who_sends_much_and_little_from_others() {
+        let runtime = runtime();
+        let _entered = runtime.enter();
+        let memory = Memory::new(1 << 30);
+        let input = frame(&[7; 10_000]).repeat(200);
+        let mut stream = Noting { input: &input, given: 0, went: Vec::new() };
+        let mut reader = reader(1 << 20);
+        for _ in 0..200 {
+            let next = reader.next(&mut stream, &memory).now_or_never().expect("at hand");
+            assert_eq!(next.expect("sound").expect("there").0, [7; 10_000][..]);
+        }
+        let reads: Vec<_> = stream.went.windows(2).map(|read| read[1].0 - read[0].0).collect();
+        assert_eq!(reads[0], READ_BUFFER_BYTES, "nobody knows yet: {reads:?}");
+        let (last, full) = reads[1..].split_last().expect("several reads");
+        let least = FULL_READ_BYTES - READ_BUFFER_BYTES;
+        assert!(*last > 0 && full.iter().all(|read| *read >= least), "{reads:?}");
+
+        for _ in 0..2 {
+            let mut stream = &frame(&[7; 100])[..];
+            let next = reader.next(&mut stream, &memory).now_or_never().expect("at hand");
+            assert!(next.expect("sound").is_some());
+        }
+        assert_eq!(reader.read_most(), READ_BUFFER_BYTES);
     }
 
     #[test]

@@ -15,6 +15,10 @@ use crate::reader::Reader;
 use crate::wire::FRAME_LEN_LEN;
 use crate::writer::{Encoded, Writer};
 
+/// Room for a frame before it grows: enough for what answers most requests, whose bytes are then
+/// allocated once.
+const FRAME_CAPACITY: usize = 128;
+
 /// What stands before every request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHeader {
@@ -98,7 +102,7 @@ fn encode_frame(
     body: &impl Encode,
     body_version: i16,
 ) -> Result<Encoded, EncodeError> {
-    let mut w = Writer::new();
+    let mut w = Writer::with_capacity(FRAME_CAPACITY);
     w.i32(0);
     header.encode(&mut w, header_version)?;
     body.encode(&mut w, body_version)?;

@@ -50,8 +50,9 @@ const PLACE_OF_DATA: Origin =
     Origin::Default("below the working directory; Kafka's is a folder in /tmp");
 const FIRST_BROKER: Origin =
     Origin::Default("one broker needs no number; it becomes broker 1 of a cluster");
-const GROWS_WITH_USE: Origin =
-    Origin::Default("the system's own grows with use; Kafka's 102400 is a tenth of a large request");
+const GROWS_WITH_USE: Origin = Origin::Default(
+    "the system's own grows with use; Kafka's 102400 is a tenth of a large request",
+);
 const BOUNDED: Origin = Origin::Default("everything is bounded; Kafka's -1 sets no bound");
 const NO_MORE_THAN_BROKERS: Origin =
     Origin::Default("at creation no more than there are registered brokers; Kafka's is 3 always");
