@@ -2,7 +2,8 @@
 //!
 //! While something is down, cut or stopped, every partition has to make progress: a broker comes back,
 //! and a way is mended, only after a record that was sent since then was acknowledged everywhere. (But
-//! where nobody is left who could, and where the restart is part of the fault.)
+//! where nobody is left who could, and where the restart is part of the fault.) A fault begins when it
+//! is complete: what was sent before may have come through.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -133,8 +134,8 @@ impl Stage {
     /// Kills a broker; it comes back at once, or when the others have taken over.
     async fn kill(&mut self, victim: i32, has_role: bool, quick: bool) -> Result<Done, String> {
         let led = led_by(&self.leaders().await?, victim);
-        let at = Instant::now();
         let was_alive = self.broker_mut(victim).kill().await;
+        let at = Instant::now();
         let mut fired = was_alive && has_role;
         if quick {
             fired &= eyes::registered(&self.ensemble, CHROOT).await.contains(&victim);
@@ -149,11 +150,11 @@ impl Stage {
     }
 
     async fn kill_all(&mut self) -> Result<Done, String> {
-        let at = Instant::now();
         let mut fired = true;
         for id in BROKERS {
             fired &= self.broker_mut(id).kill().await;
         }
+        let at = Instant::now();
         self.start_all().await?;
         self.progress(at).await?;
         let all = self.leaders().await?.into_keys().collect();
@@ -163,8 +164,8 @@ impl Stage {
     async fn freeze(&mut self) -> Result<Done, String> {
         let victim = by_leads(&self.leaders().await?, true);
         let led = led_by(&self.leaders().await?, victim);
-        let at = Instant::now();
         self.broker_mut(victim).signal(Signal::STOP);
+        let at = Instant::now();
         let waited = async {
             self.unregistered(victim).await?;
             self.progress(at).await
@@ -259,8 +260,8 @@ impl Stage {
         };
         let failed = |error: std::io::Error| error.to_string();
         let passed_before = all_pass(true).map_err(failed)?;
-        let at = Instant::now();
         network::cut(ways).map_err(failed)?;
+        let at = Instant::now();
         let waited = self.wait_while_cut(at, loses_session).await;
         let none_passes = all_pass(false);
         network::mend(ways).map_err(failed)?;
@@ -285,8 +286,8 @@ impl Stage {
     async fn server(&mut self) -> Result<Done, String> {
         let count = self.ensemble.servers().len();
         let server = self.random.random_range(0..count);
-        let at = Instant::now();
         self.ensemble.server_mut(server).kill();
+        let at = Instant::now();
         let serving = within("the other servers serve", self.ensemble.serving()).await?;
         serving.map_err(|error| error.to_string())?;
         let fired = self.ensemble.servers()[server].mode().await == Mode::NotServing;
@@ -298,11 +299,11 @@ impl Stage {
     async fn quorum(&mut self) -> Result<Done, String> {
         let count = self.ensemble.servers().len();
         let stays = self.random.random_range(0..count);
-        let at = Instant::now();
         let killed: Vec<usize> = (0..count).filter(|server| *server != stays).collect();
         for server in &killed {
             self.ensemble.server_mut(*server).kill();
         }
+        let at = Instant::now();
         let left = &self.ensemble.servers()[stays];
         let gone = left.wait_for(SERVER_MAX, |mode| mode == Mode::NotServing).await;
         let fired = gone.is_ok();
@@ -332,8 +333,8 @@ impl Stage {
     async fn wipe(&mut self) -> Result<Done, String> {
         let victim = self.any_broker();
         let led = led_by(&self.leaders().await?, victim);
-        let at = Instant::now();
         let was_alive = self.broker_mut(victim).kill().await;
+        let at = Instant::now();
         self.broker_mut(victim).wipe().map_err(|error| error.to_string())?;
         self.broker_mut(victim).spawn().map_err(|error| error.to_string())?;
         let is_listed = eyes::registered(&self.ensemble, CHROOT).await.contains(&victim);
