@@ -77,6 +77,8 @@ def produce(bootstrap, topic, partitions, first_id, kind):
                 value = f"{next_id} {PADDING}"
                 producer.produce(topic, value, partition=partition, on_delivery=delivered(next_id))
                 next_id += 1
+        # When a record was sent is when its line is heard.
+        sys.stdout.flush()
         until = time.monotonic() + PAUSE_S
         while (left := until - time.monotonic()) > 0:
             producer.poll(left)

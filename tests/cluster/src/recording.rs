@@ -14,6 +14,9 @@ use tokio::time::Instant;
 /// In the history a record without an order is a producer's of its own; their numbers begin here.
 const FIRST_WITHOUT_ORDER: u32 = 1 << 16;
 
+/// Lines of several clients may be recorded in another order than they were heard, within this time.
+const SAME_TIME: Duration = Duration::from_secs(5);
+
 /// A client.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
@@ -269,8 +272,8 @@ impl Recording {
     /// For each partition, how long after `since` a record was acknowledged that was sent after it.
     pub(crate) fn next_acknowledged(&self, since: Instant) -> BTreeMap<i32, Pause> {
         let next = |acknowledged: &Vec<Acknowledged>| {
-            // Acknowledgements are in the order of their times.
-            let begin = acknowledged.partition_point(|record| record.at < since);
+            // They are in the order of their times, but for what clients said at the same time.
+            let begin = acknowledged.partition_point(|record| record.at + SAME_TIME < since);
             let found = acknowledged[begin..].iter().find(|record| record.sent >= since);
             found.map(|record| Pause { time: record.at - since, until: record.at })
         };
@@ -297,6 +300,7 @@ impl Recording {
         let longest = |acknowledged: &Vec<Acknowledged>| {
             let mut later: Vec<_> = acknowledged.iter().map(|record| record.at).collect();
             later.retain(|at| *at >= since);
+            later.sort_unstable();
             let before = std::iter::once(since).chain(later.iter().copied());
             before.zip(&later).map(|(from, at)| Pause { time: *at - from, until: *at }).max()
         };
