@@ -183,7 +183,7 @@ impl Stage {
         let led = led_by(&self.leaders().await?, victim);
         let at = Instant::now();
         self.restart_in_order(victim).await?;
-        Ok(self.pauses_since(at, format!("broker {victim}"), led))
+        Ok(self.pauses_since(at, format!("broker {victim}"), true, led))
     }
 
     async fn rolling(&mut self) -> Result<Done, String> {
@@ -193,7 +193,7 @@ impl Stage {
             self.heal().await?;
         }
         let all = self.leaders().await?.into_keys().collect();
-        Ok(self.pauses_since(at, "one after the other".to_owned(), all))
+        Ok(self.pauses_since(at, "one after the other".to_owned(), true, all))
     }
 
     /// Stops a broker, and starts it when the others have taken over.
@@ -270,7 +270,7 @@ impl Stage {
         if let Some(victim) = loses_session {
             self.registered(victim).await?;
         }
-        Ok(self.since(at, whom, fired, led))
+        Ok(self.pauses_since(at, whom, fired, led))
     }
 
     async fn wait_while_cut(&mut self, at: Instant, loses: Option<i32>) -> Result<(), String> {
@@ -293,7 +293,7 @@ impl Stage {
         let fired = self.ensemble.servers()[server].mode().await == Mode::NotServing;
         self.progress(at).await?;
         self.start_server(server).await?;
-        Ok(self.since(at, format!("server {}", server + 1), fired, BTreeSet::new()))
+        Ok(self.pauses_since(at, format!("server {}", server + 1), fired, BTreeSet::new()))
     }
 
     async fn quorum(&mut self) -> Result<Done, String> {
@@ -313,7 +313,8 @@ impl Stage {
             self.start_server(server).await?;
         }
         waited?;
-        Ok(self.since(at, format!("all but server {}", stays + 1), fired, BTreeSet::new()))
+        let whom = format!("all but server {}", stays + 1);
+        Ok(self.pauses_since(at, whom, fired, BTreeSet::new()))
     }
 
     async fn wait_without_quorum(&mut self, at: Instant) -> Result<(), String> {
@@ -358,10 +359,14 @@ impl Stage {
         Done { whom, fired, led, pauses }
     }
 
-    /// Something done in order, begun at `at`: the longest pause of each partition.
-    fn pauses_since(&self, at: Instant, whom: String, led: BTreeSet<i32>) -> Done {
-        let pauses = self.recording.borrow().longest_pauses(at);
-        Done { whom, fired: true, led, pauses }
+    /// Something that need not stop anything at once, begun at `at`: the longest pause of each
+    /// partition.
+    fn pauses_since(&self, at: Instant, whom: String, fired: bool, led: BTreeSet<i32>) -> Done {
+        let mut pauses = self.recording.borrow().longest_pauses(at);
+        for (partition, next) in self.recording.borrow().next_acknowledged(at) {
+            pauses.entry(partition).and_modify(|pause| *pause = next.max(*pause)).or_insert(next);
+        }
+        Done { whom, fired, led, pauses }
     }
 }
 
