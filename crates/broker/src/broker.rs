@@ -70,6 +70,8 @@ pub struct Broker {
     /// Follows the leaders of partitions that others lead.
     pub(crate) fetchers: Fetchers,
     config: Arc<ArcSwap<BrokerConfig>>,
+    /// `zookeeper.lost.session=fence`.
+    fences: bool,
     stopping: AtomicBool,
 }
 
@@ -97,8 +99,7 @@ impl Broker {
     /// # Errors
     /// NOT_LEADER_OR_FOLLOWER while `zookeeper.lost.session=fence` has the broker serve no data (R5).
     pub(crate) fn check_served(&self) -> Result<(), ErrorCode> {
-        let fences = self.config.load().zookeeper_lost_session == LostSession::Fence;
-        if fences && self.fence.is_lost() { Err(ErrorCode::NotLeaderOrFollower) } else { Ok(()) }
+        if self.fences && self.fence.is_lost() { Err(ErrorCode::NotLeaderOrFollower) } else { Ok(()) }
     }
 
     /// Whether the broker is about to stop: nothing waits for data any more.
@@ -328,6 +329,7 @@ fn build(
     let memory =
         Memory::new(usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX));
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    let fences = config.zookeeper_lost_session == LostSession::Fence;
     let config = Arc::new(ArcSwap::from_pointee(config));
     let identity =
         Identity { broker_id: membership.broker_id(), first_epoch: membership.broker_epoch() };
@@ -348,6 +350,7 @@ fn build(
         isr_changes: IsrChanges::default(),
         fetchers,
         config,
+        fences,
         stopping: AtomicBool::new(false),
     })
 }
