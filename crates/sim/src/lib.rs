@@ -9,4 +9,6 @@ pub mod trace;
 pub mod tree;
 pub mod world;
 
+mod links;
 mod network;
+mod stored;

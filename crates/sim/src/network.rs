@@ -1,16 +1,20 @@
-//! The simulated network: turmoil's TCP behind the network seam.
+//! The simulated network: turmoil's TCP behind the network seam, with cuts of our own ([`Links`]).
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
 use klamm_env::network::{Incoming, Listener, Network, SocketOptions, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
-pub(crate) struct SimulatedNetwork;
+use crate::links::{End, Links};
+
+pub(crate) struct SimulatedNetwork {
+    pub(crate) links: Links,
+}
 
 impl Network for SimulatedNetwork {
     fn bind<'a>(
@@ -20,36 +24,44 @@ impl Network for SimulatedNetwork {
     ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             let listener = TcpListener::bind(address).await?;
-            Ok(Box::new(SimulatedListener(listener)) as Box<dyn Listener>)
+            let links = self.links.clone();
+            Ok(Box::new(SimulatedListener { listener, links }) as Box<dyn Listener>)
         })
     }
 
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
-            Ok(Box::new(SimulatedStream(stream)) as Box<dyn Stream>)
+            let stream = SimulatedStream::new(stream, &self.links)?;
+            stream.end.opened().await?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
         })
     }
 }
 
-struct SimulatedListener(TcpListener);
+struct SimulatedListener {
+    listener: TcpListener,
+    links: Links,
+}
 
 impl Listener for SimulatedListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Incoming>>> {
         Box::pin(async move {
-            let (stream, peer) = self.0.accept().await?;
-            Ok(Box::new(SimulatedIncoming { stream, peer }) as Box<dyn Incoming>)
+            let (stream, peer) = self.listener.accept().await?;
+            let links = self.links.clone();
+            Ok(Box::new(SimulatedIncoming { stream, peer, links }) as Box<dyn Incoming>)
         })
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 
 struct SimulatedIncoming {
     stream: TcpStream,
     peer: SocketAddr,
+    links: Links,
 }
 
 impl Incoming for SimulatedIncoming {
@@ -58,11 +70,21 @@ impl Incoming for SimulatedIncoming {
     }
 
     fn attach(self: Box<Self>) -> io::Result<Box<dyn Stream>> {
-        Ok(Box::new(SimulatedStream(self.stream)))
+        Ok(Box::new(SimulatedStream::new(self.stream, &self.links)?))
     }
 }
 
-struct SimulatedStream(TcpStream);
+struct SimulatedStream {
+    stream: TcpStream,
+    end: End,
+}
+
+impl SimulatedStream {
+    fn new(stream: TcpStream, links: &Links) -> io::Result<SimulatedStream> {
+        let end = links.end(stream.local_addr()?.ip(), stream.peer_addr()?.ip());
+        Ok(SimulatedStream { stream, end })
+    }
+}
 
 impl AsyncRead for SimulatedStream {
     fn poll_read(
@@ -70,7 +92,8 @@ impl AsyncRead for SimulatedStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        ready!(self.end.poll_incoming(cx))?;
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
@@ -80,15 +103,16 @@ impl AsyncWrite for SimulatedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        self.end.check()?;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -7,6 +7,7 @@ use klamm_env::{Clock, Env, Files, Loop, Random, Threads};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 
+use crate::links::Links;
 use crate::network::SimulatedNetwork;
 
 /// Wall time at the start of a simulation: 2026-01-01T00:00:00Z, in milliseconds.
@@ -18,12 +19,17 @@ const BLOCKING_DELAY_US_MAX: u64 = 2_000;
 /// The seams of one simulated host, all fed from `seed`. Make it inside the host's software, anew
 /// after every crash; `files` outlives the crash.
 pub fn env(seed: u64, files: Arc<dyn Files>) -> Env {
+    env_on(seed, files, Links::default())
+}
+
+/// As [`env`], on a network whose ways may be cut.
+pub(crate) fn env_on(seed: u64, files: Arc<dyn Files>, links: Links) -> Env {
     let random = Arc::new(SeededRandom(Mutex::new(SmallRng::seed_from_u64(seed))));
     Env {
         clock: Arc::new(SimulatedClock),
         random: Arc::clone(&random) as Arc<dyn Random>,
         files,
-        network: Arc::new(SimulatedNetwork),
+        network: Arc::new(SimulatedNetwork { links }),
         threads: Arc::new(SimulatedThreads { random }),
     }
 }

@@ -116,6 +116,11 @@ impl SimEnsemble {
         self.shared.change(|service, _| service.truth().clone())
     }
 
+    /// The tree after each change since the last call; changes before the first call are not told.
+    pub fn observe(&self) -> Vec<TreeState> {
+        self.shared.lock().observe()
+    }
+
     /// Cuts a client off, or lets it through again.
     pub fn cut(&self, client: &str, cut: bool) {
         self.shared.change(|service, _| service.cut(client, cut));

@@ -80,6 +80,8 @@ pub(super) struct Service {
     losing: BTreeSet<Arc<str>>,
     /// Servers that a client is not to come back to.
     avoided: BTreeMap<Arc<str>, usize>,
+    /// The tree after each change since the last look, where somebody looks.
+    observed: Option<Vec<TreeState>>,
 }
 
 impl Service {
@@ -97,7 +99,13 @@ impl Service {
             cut_off: BTreeSet::new(),
             losing: BTreeSet::new(),
             avoided: BTreeMap::new(),
+            observed: None,
         }
+    }
+
+    /// The tree after each change since the last call; nothing is kept before the first.
+    pub(super) fn observe(&mut self) -> Vec<TreeState> {
+        self.observed.replace(Vec::new()).unwrap_or_default()
     }
 
     /// Lets happen what is due by `now`; whether anything did.
@@ -316,6 +324,9 @@ impl Service {
 
     fn append(&mut self, events: Vec<(EventKind, Arc<str>)>, now: Duration) {
         self.commits += 1;
+        if let Some(observed) = self.observed.as_mut().filter(|_| !events.is_empty()) {
+            observed.push(self.truth.clone());
+        }
         let commit = Arc::new(Commit { number: self.commits, after: self.truth.clone(), events });
         for server in &mut self.servers {
             let lag = draw(&mut self.random, self.manners.lag_max);
