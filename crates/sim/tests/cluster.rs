@@ -1,0 +1,36 @@
+//! Real brokers on simulated machines: the same seed gives the same run, and what it finds.
+
+use std::process::{Command, Output};
+
+/// One simulation in a process of its own, as turmoil needs it.
+fn simulate(seed: u64, options: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_klamm-sim"));
+    let output = command.arg(seed.to_string()).arg("--cluster").args(options).output();
+    output.expect("the simulation runs")
+}
+
+fn told(seed: u64, options: &[&str]) -> String {
+    let output = simulate(seed, options);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).expect("what it tells is text")
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_twice() {
+    let options = ["--set", "seconds=20"];
+    let (first, second) = (told(1, &options), told(1, &options));
+    assert!(first.lines().count() > 1_000, "a run this short shows nothing:\n{first}");
+    if let Some((a, b)) = first.lines().zip(second.lines()).find(|(a, b)| a != b) {
+        panic!("the runs part here:\n{a}\n{b}");
+    }
+    assert_eq!(first.lines().count(), second.lines().count());
+    assert_ne!(first, told(2, &options), "the seed decides nothing");
+}
+
+#[test]
+fn some_seeds_hold() {
+    for seed in 0..3 {
+        print!("seed {seed}: {}", told(seed, &["--summary"]));
+    }
+}
