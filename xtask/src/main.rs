@@ -6,6 +6,7 @@ mod fuzz;
 mod model;
 mod paths;
 mod powerloss;
+mod sim;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,9 @@ const VERBS: &[(&str, &str, Verb)] = &[
     ("model", "the model of the cluster's rules, within its larger bounds", model::run),
     ("powerloss", "the whole of the power loss tests, noted in docs/ledger", |root, a| {
         told(powerloss::run(root, a))
+    }),
+    ("sim", "the cluster simulation: --seeds FROM..TO, --new COUNT, --set KEY=VALUE", |root, a| {
+        told(sim::run(root, a))
     }),
     ("test", "everything that CI runs", test::run),
 ];

@@ -37,6 +37,14 @@ const STEPS: &[Step] = &[
         run: |root| vec![cargo(root, &["test", "--workspace", "--quiet"])],
     },
     Step {
+        name: "sim",
+        what: "a cluster of real brokers under simulated faults, 100 new seeds for each commit",
+        run: |root| {
+            let args = ["run", "--quiet", "--package", "xtask", "--", "sim", "--new", "100"];
+            vec![cargo(root, &[&args[..], &["--minutes", "9"]].concat())]
+        },
+    },
+    Step {
         name: "ensemble",
         what: "the coordination tree over three real ZooKeeper servers and their faults",
         run: |root| vec![script(root, "tests/ensemble/run", &[])],
