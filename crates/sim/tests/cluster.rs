@@ -28,9 +28,15 @@ fn the_same_seed_gives_the_same_run_twice() {
     assert_ne!(first, told(2, &options), "the seed decides nothing");
 }
 
+/// `cargo xtask sim` runs more of them.
 #[test]
-fn some_seeds_hold() {
-    for seed in 0..3 {
-        print!("seed {seed}: {}", told(seed, &["--summary"]));
+fn a_cluster_survives_its_faults() {
+    print!("{}", told(3, &["--summary"]));
+}
+
+#[test]
+fn a_setting_that_does_not_exist_is_refused() {
+    for set in ["colour=red", "brokers=0", "faults=flood"] {
+        assert_eq!(simulate(1, &["--set", set]).status.code(), Some(2), "{set}");
     }
 }
