@@ -44,7 +44,9 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
-                while let Some(seed) = lock(&results).take(deadline) {
+                // Not in the loop's head: the lock would be held through its body.
+                let next = || lock(&results).take(deadline);
+                while let Some(seed) = next() {
                     let told = simulate(root, seed, &options.set);
                     lock(&results).add(seed, &options.set, told);
                 }
