@@ -71,7 +71,7 @@ pub(crate) struct DataDir {
     pub high_watermark_news: Notify,
     /// Owned by the topics; a partition knows its directory, so this must not own it.
     hosted: Mutex<BTreeMap<TopicPartition, Weak<Partition>>>,
-    /// Partitions of deleted topics that still have their directories.
+    /// Partitions that are to go, and still have their directories.
     doomed: Mutex<BTreeMap<TopicPartition, usize>>,
     /// Told when one of those has given its name up.
     name_news: Notify,
@@ -147,7 +147,7 @@ impl DataDir {
         hosted.insert(partition.id().clone(), Arc::downgrade(partition));
     }
 
-    /// Removes a partition whose topic is gone, if it is this one. Its name is taken until
+    /// Removes a partition that is not to be here any more, if it is this one. Its name is taken until
     /// [`DataDir::give_up_name`].
     pub(crate) fn unhost(&self, partition: &Arc<Partition>) {
         let mut hosted = self.hosted.lock().expect("no panic while locked");
@@ -183,6 +183,11 @@ impl DataDir {
             }
             news.await;
         }
+    }
+
+    /// Whether a partition of that name is to go, and still has its directory here.
+    pub(crate) fn dooms_name(&self, id: &TopicPartition) -> bool {
+        self.doomed.lock().expect("no panic while locked").contains_key(id)
     }
 
     /// Whether a partition of that name lies here.

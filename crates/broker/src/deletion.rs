@@ -1,5 +1,5 @@
-//! The end of a partition whose topic is gone (R28): its directory is renamed at once and removed
-//! after a delay.
+//! The end of a partition whose topic is gone (R28), or that lies on other brokers by now: its
+//! directory is renamed at once and removed after a delay.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -126,6 +126,7 @@ macro_rules! rare_apis {
 
 rare_apis! {
     AlterConfigs => alter_configs,
+    AlterPartitionReassignments => alter_partition_reassignments,
     ApiVersions => api_versions,
     AskController => ask_controller,
     CreatePartitions => create_partitions,

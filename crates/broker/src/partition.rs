@@ -131,8 +131,8 @@ struct State {
     config: LogConfig,
     /// For logs of class os.
     unsynced: Unsynced,
-    /// The topic is gone; nothing is opened any more.
-    deleted: bool,
+    /// Set once it is not here any more, as what whoever still asks is told; nothing is opened then.
+    gone: Option<ErrorCode>,
 }
 
 /// A partition with followers, from its leader's side.
@@ -195,7 +195,7 @@ impl Partition {
             log: None,
             config,
             unsynced,
-            deleted: false,
+            gone: None,
         };
         Partition {
             id,
@@ -411,8 +411,10 @@ impl Partition {
     ) -> Option<Result<(), ErrorCode>> {
         let passed = self.high_watermark.load(Ordering::SeqCst) >= end_offset;
         let state = self.lock();
+        if let Some(code) = state.gone {
+            return Some(Err(code));
+        }
         match state.leadership {
-            _ if state.deleted => Some(Err(ErrorCode::UnknownTopicOrPartition)),
             Some(leadership) if leadership.epoch == leader_epoch => {
                 if !passed {
                     let offline = self.dir.log_dir().offline().is_some();
@@ -446,6 +448,21 @@ impl Partition {
         }
         state.partition_epoch = partition_epoch;
         self.apply_locked(state, role, config);
+    }
+
+    /// The assignment of a state with that partition epoch does not name this broker any more: it
+    /// leads and follows no longer, from now on, whenever its log is put aside. Whether that is so: an
+    /// older state than the one before says nothing (R13).
+    pub(crate) fn leave(&self, partition_epoch: i32) -> bool {
+        let mut state = self.lock();
+        if partition_epoch < state.partition_epoch {
+            return false;
+        }
+        state.gone = Some(ErrorCode::NotLeaderOrFollower);
+        state.retire();
+        drop(state);
+        self.wake_all();
+        true
     }
 
     /// Takes over a role and settings. A change of epoch ends every wait of the old one.

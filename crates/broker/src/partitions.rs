@@ -163,8 +163,8 @@ impl Partitions {
         Arc::new(self.config.load().topic(self.image().topic_config(name)))
     }
 
-    /// Takes over a newer image: partitions come, go, get leaders and settings. Answers those whose
-    /// topics are gone; their data is the caller's to put aside.
+    /// Takes over a newer image: partitions come, go, get leaders and settings. Answers those that are
+    /// not to be here any more; their data is the caller's to put aside.
     pub(crate) fn apply(&self, update: &ImageUpdate) -> Gone {
         let ImageUpdate { image, changes } = update;
         let defaults_changed = changes.configs.iter().any(|of| of.kind == ConfigKind::Broker);
@@ -217,21 +217,23 @@ impl Partitions {
         topic.partitions().inspect(|partition| partition.dir().unhost(partition)).cloned().collect()
     }
 
-    /// Creates and updates the partitions of one topic. Answers those of an older topic of the same
-    /// name.
+    /// Creates and updates the partitions of one topic. Answers those that have moved to other brokers,
+    /// and those of an older topic of the same name.
     fn apply_topic(&self, image: &Image, topic: &Topic) -> Gone {
         let older = self.topic(&topic.name).filter(|known| known.id != topic.id);
-        let gone = older.map_or(Vec::new(), |older| self.remove(older.id));
+        let mut gone = older.map_or(Vec::new(), |older| self.remove(older.id));
         let settings = self.config.load().topic(image.topic_config(&topic.name));
         let known = self.topic_of_id(topic.id);
         let count = usize::try_from(topic.partition_count()).unwrap_or(0);
         let mut partitions = vec![None; count];
         for state in topic.partitions() {
-            if !state.replicas().contains(&self.identity.broker_id) {
+            let known = known.as_ref().and_then(|known| known.partition(state.index));
+            let is_here = state.replicas().contains(&self.identity.broker_id);
+            if !is_here && known.is_none_or(|known| known.leave(state.partition_epoch)) {
+                gone.extend(known.inspect(|moved| moved.dir().unhost(moved)).cloned());
                 continue;
             }
             let config = log_config(&settings, &self.config.load(), &*self.env.random);
-            let known = known.as_ref().and_then(|known| known.partition(state.index));
             let partition = match known {
                 Some(known) => Arc::clone(known),
                 None => self.create(topic, state.index, config.clone()),
@@ -278,9 +280,11 @@ impl Partitions {
     fn place(&self, id: &TopicPartition) -> &Arc<DataDir> {
         let holds = |dir: &&Arc<DataDir>| dir.has_found(id);
         let found = self.dirs.iter().find(holds);
+        // One that comes back before it has gone: two directories must never have its name.
+        let doomed = || self.dirs.iter().find(|dir| dir.dooms_name(id));
         let online = self.dirs.iter().filter(|dir| dir.log_dir().offline().is_none());
-        let emptiest = online.min_by_key(|dir| dir.partition_count());
-        found.or(emptiest).unwrap_or(&self.dirs[0])
+        let emptiest = || online.min_by_key(|dir| dir.partition_count());
+        found.or_else(doomed).or_else(emptiest).unwrap_or(&self.dirs[0])
     }
 
     /// What this broker is to a partition. It leads only what its own incarnation was elected for

@@ -1,5 +1,5 @@
-//! Directories of partitions that nobody knows (R28): their topic was deleted while the broker was
-//! down, or a crash came before the directory was renamed. The metadata that says so may be wrong or
+//! Directories of partitions that are not to be here (R28): their topic was deleted, or they were moved
+//! to other brokers, while the broker was down, or a crash came before the directory was renamed. The metadata that says so may be wrong or
 //! behind, so they are put aside under another name, and removed only after hours.
 
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use tracing::{info, warn};
 use crate::fence::Fence;
 use crate::partitions::Partitions;
 
-/// How long a running broker keeps what it does not know.
+/// How long a running broker keeps what is not to be here.
 const STRAYS_KEPT: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Puts aside what was found at the start and is not in the applied metadata; to be called before
+/// Puts aside what was found at the start and the applied metadata does not place here; to be called before
 /// anything is served. Answers the directories to remove at once and those to remove later.
 pub(crate) async fn find(env: &Env, partitions: &Partitions) -> Found {
     let mut found = Found::default();
@@ -30,8 +30,8 @@ pub(crate) async fn find(env: &Env, partitions: &Partitions) -> Found {
                 found.strays.push(log_dir.path().join(name));
             }
         }
-        let unknown = |id: &&TopicPartition| !dir.hosts_name(id);
-        for id in log_dir.partitions().iter().filter(unknown) {
+        let stray = |id: &&TopicPartition| !dir.hosts_name(id);
+        for id in log_dir.partitions().iter().filter(stray) {
             found.strays.extend(put_aside(env, log_dir, id).await);
         }
     }
@@ -44,11 +44,11 @@ async fn put_aside(env: &Env, dir: &Arc<LogDir>, id: &TopicPartition) -> Option<
     let job = move || job_dir.put_aside(&job_id, None, unique);
     match run_blocking(&*env.threads, job).await {
         Ok(renamed) => {
-            warn!(partition = %id, "nobody knows this partition: its log is put aside");
+            warn!(partition = %id, "this partition is not assigned to this broker: its log is put aside");
             renamed
         }
         Err(error) => {
-            warn!(partition = %id, "nobody knows this partition, and it cannot be put aside: {error}");
+            warn!(partition = %id, "this partition is not assigned to this broker, and cannot be put aside: {error}");
             None
         }
     }
@@ -59,7 +59,7 @@ async fn put_aside(env: &Env, dir: &Arc<LogDir>, id: &TopicPartition) -> Option<
 pub(crate) struct Found {
     /// Deleted by an earlier process.
     deleted: Vec<PathBuf>,
-    /// Known to nobody.
+    /// Of partitions that are not to be here.
     strays: Vec<PathBuf>,
 }
 

@@ -5,6 +5,7 @@
 //! Answer<XResponse>`; [`crate::dispatch`] has the table that leads to it.
 
 pub(crate) mod alter_configs;
+pub(crate) mod alter_partition_reassignments;
 pub(crate) mod api_versions;
 pub(crate) mod ask_controller;
 pub(crate) mod create_partitions;

@@ -83,6 +83,7 @@ impl Partition {
             let progress = match known {
                 Some(Replicated { mut progress, .. }) => {
                     progress.apply(committed);
+                    progress.keep(&replicas);
                     progress
                 }
                 None => Progress::new(me, committed, self.env.clock.monotonic()),

@@ -1,4 +1,5 @@
-//! Opening a partition's log when it is first needed, and deleting it with its topic.
+//! Opening a partition's log when it is first needed, and deleting it when it is not to be here any
+//! more.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ impl Partition {
     /// Opens the log unless it is open, off the loop; several callers wait for one opening.
     ///
     /// # Errors
-    /// When the directory cannot be read, is offline, or the topic is gone.
+    /// When the directory cannot be read, is offline, or the partition is not here any more.
     pub(crate) async fn open(&self) -> Result<&LogReader, ErrorCode> {
         if let Some(reader) = self.readable()? {
             return Ok(reader);
@@ -31,8 +32,8 @@ impl Partition {
         }
         let config = {
             let state = self.lock();
-            if state.deleted {
-                return Err(ErrorCode::UnknownTopicOrPartition);
+            if let Some(code) = state.gone {
+                return Err(code);
             }
             state.config.clone()
         };
@@ -77,8 +78,8 @@ impl Partition {
 
     fn install(&self, mut log: Log) -> Result<&LogReader, ErrorCode> {
         let mut state = self.lock();
-        if state.deleted {
-            return Err(ErrorCode::UnknownTopicOrPartition);
+        if let Some(code) = state.gone {
+            return Err(code);
         }
         if log.config() != &state.config {
             log.set_config(state.config.clone());
@@ -109,7 +110,7 @@ impl Partition {
         stored.clamp(log.log_start_offset(), log.log_end_offset())
     }
 
-    /// The topic is gone: nothing is opened or answered any more, and the log's directory gets a
+    /// The topic is gone, or lies elsewhere: nothing is opened or answered any more, and the log's directory gets a
     /// name that nothing opens, which is the answer.
     ///
     /// # Errors
@@ -133,7 +134,7 @@ impl Partition {
 
     fn retire(&self) -> Option<Log> {
         let mut state = self.lock();
-        state.deleted = true;
+        state.gone.get_or_insert(ErrorCode::UnknownTopicOrPartition);
         state.retire();
         let log = state.log.take();
         drop(state);

@@ -162,6 +162,12 @@ impl Progress {
         true
     }
 
+    /// Forgets followers that are not in the assignment any more: nothing waits for one that will
+    /// never fetch again.
+    pub(crate) fn keep(&mut self, replicas: &[i32]) {
+        self.followers.retain(|id, _| replicas.contains(id));
+    }
+
     /// Notes a follower's fetch, at a time when the log ends at `log_end`.
     pub(crate) fn fetched(&mut self, fetch: ReplicaFetch, log_end: i64, now: Duration) {
         let before = self.followers.get(&fetch.id);

@@ -42,6 +42,12 @@ struct Member {
     sessions: Arc<Mutex<Vec<SessionId>>>,
 }
 
+/// A broker that does nothing any more, while the tree takes it for alive.
+pub(crate) struct Hanging {
+    running: RunningBroker,
+    sessions: Arc<Mutex<Vec<SessionId>>>,
+}
+
 /// A thread with a runtime, on which all of a broker runs: it ends like a process.
 struct Process {
     handle: Handle,
@@ -179,9 +185,21 @@ impl Cluster {
 
     /// Ends a broker without a word: its connections break, its session is over.
     pub(crate) fn kill(&mut self, id: i32) {
-        let member = self.brokers.remove(&id).expect("it runs");
-        let Member { running, process, sessions } = member;
+        let hanging = self.hang(id);
+        self.expire(hanging);
+    }
+
+    /// Ends a broker without a word; its session goes on until it expires, so that the others take it
+    /// for one that is there and does nothing.
+    pub(crate) fn hang(&mut self, id: i32) -> Hanging {
+        let Member { running, process, sessions } = self.brokers.remove(&id).expect("it runs");
         process.end();
+        Hanging { running, sessions }
+    }
+
+    /// The session of a broker that hangs is over.
+    pub(crate) fn expire(&self, hanging: Hanging) {
+        let Hanging { running, sessions } = hanging;
         drop(running);
         let sessions = sessions.lock().expect("not poisoned").clone();
         for session in sessions {
@@ -204,6 +222,11 @@ impl Cluster {
 
     fn any(&self) -> i32 {
         *self.brokers.keys().next().expect("one runs")
+    }
+
+    /// The brokers that run.
+    pub(crate) fn ids(&self) -> Vec<i32> {
+        self.brokers.keys().copied().collect()
     }
 
     /// The cluster as broker `id` sees it.

@@ -13,6 +13,7 @@ mod leaders;
 mod lifecycle;
 mod log_dirs;
 mod many_names;
+mod moving;
 mod offsets;
 mod producing;
 mod replication;

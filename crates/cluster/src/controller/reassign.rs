@@ -83,13 +83,13 @@ fn begun(
     replicas: &[i32],
     may_resize: bool,
 ) -> Result<Assignment, Refusal> {
+    check_manual(image, iter::once(replicas), None)?;
     let origin = now.origin();
     let size = now.target().len();
     if !may_resize && replicas.len() != size {
         let message = format!("The replicas {replicas:?} are not as many as before, {size}.");
         return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
     }
-    check_manual(image, iter::once(replicas), None)?;
     let adding: Vec<i32> = replicas.iter().copied().filter(|id| !origin.contains(id)).collect();
     let removing: Vec<i32> = origin.into_iter().filter(|id| !replicas.contains(id)).collect();
     let all = replicas.iter().chain(&removing).copied().collect();

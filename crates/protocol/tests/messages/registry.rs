@@ -65,7 +65,8 @@ macro_rules! registry {
 
 registry! {
     both:
-        AlterConfigsRequest AlterConfigsResponse ApiVersionsRequest ApiVersionsResponse
+        AlterConfigsRequest AlterConfigsResponse AlterPartitionReassignmentsRequest
+        AlterPartitionReassignmentsResponse ApiVersionsRequest ApiVersionsResponse
         ConsumerProtocolAssignment ConsumerProtocolSubscription CreatePartitionsRequest
         CreatePartitionsResponse CreateTopicsRequest CreateTopicsResponse DeleteGroupsRequest
         DeleteGroupsResponse DeleteRecordsRequest DeleteRecordsResponse DeleteTopicsRequest
