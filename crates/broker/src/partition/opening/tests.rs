@@ -2,12 +2,14 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
+use klamm_cluster::FlushClass;
 use klamm_env::{Env, Loop, Threads};
 use klamm_log::{LogConfig, LogDir, TopicPartition};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
+use crate::partition::{Leadership, Role};
 use crate::retention;
 
 /// Keeps jobs until the test runs them.
@@ -81,4 +83,31 @@ fn a_directory_keeps_its_name_while_retention_removes_its_files() {
     assert!(deletion.as_mut().now_or_never().is_none());
     queue.run_all();
     assert!(deletion.now_or_never().expect("no job is left").is_ok());
+}
+
+#[test]
+fn who_waits_for_a_partition_that_moves_away_looks_for_its_leader_again() {
+    let folder = TempDir::new().expect("a folder");
+    let (partition, queue) = partition(&folder);
+    let mut opening = pin!(partition.open());
+    assert!(opening.as_mut().now_or_never().is_none());
+    queue.run_all();
+    assert!(opening.now_or_never().expect("no job is left").is_ok());
+    let leadership = Leadership { epoch: 3, flush: FlushClass::Acked, min_isr: 1, isr: 1 };
+    partition.apply_state(5, Role::Leads(leadership, None), None);
+
+    assert!(!partition.leave(4), "an older state says nothing");
+    assert_eq!((partition.leader_epoch(), partition.ack_outcome(3, 1)), (Ok(3), None));
+    assert!(partition.leave(5));
+    let moved = ErrorCode::NotLeaderOrFollower;
+    let is_told = || {
+        assert_eq!(partition.leader_epoch(), Err(moved));
+        assert_eq!(partition.ack_outcome(3, 1), Some(Err(moved)), "the topic is still there");
+    };
+    is_told();
+    let mut deletion = pin!(partition.delete());
+    assert!(deletion.as_mut().now_or_never().is_none());
+    queue.run_all();
+    assert!(deletion.now_or_never().expect("no job is left").is_ok());
+    is_told();
 }

@@ -204,3 +204,16 @@ fn a_new_registration_has_not_caught_up_before_it_says_so() {
     leader.fetched(again, 50, Duration::ZERO);
     assert_eq!(leader.high_watermark(0, 60, at(0)), 60);
 }
+
+#[test]
+fn nobody_waits_for_one_that_is_no_replica_any_more() {
+    let mut leader = leads(&[1, 2, 3], 2);
+    leader.fetched(fetch(2, 100), 100, Duration::ZERO);
+    leader.fetched(fetch(3, 90), 90, Duration::ZERO);
+    let without =
+        Committed { partition_epoch: 6, isr: members(&[1, 2]), ..leader.committed().clone() };
+    assert!(leader.apply(without));
+    assert_eq!(leader.high_watermark(0, 100, at(0)), 90, "it might join again");
+    leader.keep(&[1, 2]);
+    assert_eq!(leader.high_watermark(0, 100, at(0)), 100);
+}
