@@ -25,18 +25,22 @@ pub(crate) async fn handle(
     ctx: &RequestContext,
     request: AlterPartitionReassignmentsRequest,
 ) -> Answer<AlterPartitionReassignmentsResponse> {
+    if request.topics.is_empty() {
+        // Kafka's answer to nothing has an empty sentence instead of none.
+        let error_message = Some(String::new());
+        return Answer::Now(AlterPartitionReassignmentsResponse {
+            error_message,
+            ..Default::default()
+        });
+    }
     let moves = moves(&request);
     let outcomes = ctx.broker.controller.here().reassign_partitions(moves.clone()).await;
     // Late is no error: the moves are in the tree.
-    let begun: Vec<&Reassignment> =
-        moves.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(first).collect();
+    let begun = moves.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+    let begun: Vec<&Reassignment> = begun.map(|(asked, _)| asked).collect();
     let shown = auto_create::shown(&ctx.broker, |image| begun.iter().all(|of| shows(image, of)));
     let _ = tokio::time::timeout(patience(request.timeout_ms), shown).await;
     Answer::Now(response(&request, outcomes))
-}
-
-fn first<'a, T>((one, _): (&'a Reassignment, T)) -> &'a Reassignment {
-    one
 }
 
 /// What is asked, partition by partition.
@@ -69,7 +73,7 @@ fn response(
     request: &AlterPartitionReassignmentsRequest,
     outcomes: Vec<Result<(), Refusal>>,
 ) -> AlterPartitionReassignmentsResponse {
-    // The controller does all that is asked in one step: it refuses so what it was not in office for.
+    // A controller that is not in office, or no longer, refuses all that is asked.
     let elsewhere = |outcome: &Result<(), Refusal>| {
         outcome.clone().err().filter(|refusal| refusal.code == ErrorCode::NotController)
     };
@@ -99,7 +103,8 @@ fn response(
     }
 }
 
+/// The code, and a sentence where that says more.
 fn told(refused: Option<Refusal>) -> (i16, Option<String>) {
-    let code = refused.as_ref().map_or(ErrorCode::None, |refused| refused.code);
-    (code.as_i16(), refused.map(|refused| refused.message))
+    let Some(Refusal { code, message }) = refused else { return (0, None) };
+    (code.as_i16(), Some(message).filter(|message| message != code.message()))
 }

@@ -77,12 +77,17 @@ fn request(moves: &[(&str, i32, Option<&[i32]>)]) -> AlterPartitionReassignments
     }
 }
 
-/// The code of each partition; each error has a sentence.
+/// The code of each partition; each error has a sentence, but for those that are clear without.
 fn codes(response: &AlterPartitionReassignmentsResponse) -> Vec<ErrorCode> {
     let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
     let code = partitions.map(|partition| {
-        assert_eq!(partition.error_message.is_some(), partition.error_code != 0, "{partition:?}");
-        ErrorCode::from_i16(partition.error_code).expect("a known code")
+        let code = ErrorCode::from_i16(partition.error_code).expect("a known code");
+        let is_clear = matches!(
+            code,
+            ErrorCode::None | ErrorCode::NoReassignmentInProgress | ErrorCode::NotController
+        );
+        assert_eq!(partition.error_message.is_none(), is_clear, "{partition:?}");
+        code
     });
     code.collect()
 }
@@ -93,7 +98,6 @@ fn reassign(cluster: &Cluster, topic: &str, replicas: Option<&[i32]>) -> ErrorCo
     eventually("the controller is known, and in office", || {
         let mut socket = cluster.connect(controller(cluster));
         let response = socket.call(1, &request(&[(topic, 0, replicas)]));
-        assert_eq!(response.error_message.is_some(), response.error_code != 0, "{response:?}");
         code = codes(&response)[0];
         response.error_code == 0
     });
@@ -387,6 +391,7 @@ fn what_makes_no_sense_is_refused_partition_by_partition() {
         assert_eq!(named, ["missing", "t", "t", "t", "t", "t", "t", "t"]);
         let response = socket.call(version, &request(&[]));
         assert_eq!((response.error_code, response.responses), (0, vec![]));
+        assert_eq!(response.error_message.as_deref(), Some(""), "as Kafka says it");
     }
     let mut fixed = request(&[("t", 0, Some(&[]))]);
     fixed.allow_replication_factor_change = false;
@@ -405,7 +410,6 @@ fn only_the_controller_takes_moves() {
     let moves: &[(&str, i32, Option<&[i32]>)] = &[("t", 0, Some(&[2])), ("t", 0, None)];
     let response = cluster.connect(other).call(0, &request(moves));
     assert_eq!(ErrorCode::from_i16(response.error_code), Some(ErrorCode::NotController));
-    assert!(response.error_message.is_some());
     assert_eq!(codes(&response), [ErrorCode::NotController; 2]);
     assert_eq!(cluster.partition(other, "t", 0).replica_nodes, [1]);
 }

@@ -1,5 +1,6 @@
 //! The script: a function for each behaviour.
 
+mod alter_partition_reassignments;
 mod api_versions;
 mod configs;
 mod create_topics;
@@ -75,6 +76,7 @@ pub(crate) fn plan(slice: bool, only: Option<&str>) -> Vec<Planned> {
         delete_topics::ALL,
         describe::ALL,
         elect_leaders::ALL,
+        alter_partition_reassignments::ALL,
         configs::ALL,
         produce::ALL,
         idempotence::ALL,
