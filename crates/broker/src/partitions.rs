@@ -345,3 +345,6 @@ fn elsewhere(known: bool) -> ErrorCode {
 fn topic_name(resource: &ConfigResource) -> Option<&str> {
     if resource.kind == ConfigKind::Topic { resource.name.as_deref() } else { None }
 }
+
+#[cfg(test)]
+mod tests;
