@@ -18,6 +18,8 @@ pub(crate) async fn run(env: Env, fence: Fence, partition: Arc<Partition>, delay
     let id = partition.id().clone();
     let renamed = partition.delete().await;
     partition.dir().give_up_name(&id);
+    // Its high watermark is stored no longer: a replica that comes back has not got that far.
+    partition.dir().note_high_watermark();
     let renamed = match renamed {
         Ok(renamed) => renamed,
         Err(error) => {

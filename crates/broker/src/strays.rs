@@ -33,6 +33,8 @@ pub(crate) async fn find(env: &Env, partitions: &Partitions) -> Found {
         let stray = |id: &&TopicPartition| !dir.hosts_name(id);
         for id in log_dir.partitions().iter().filter(stray) {
             found.strays.extend(put_aside(env, log_dir, id).await);
+            // Its high watermark is stored no longer: a replica that comes back has not got that far.
+            dir.note_high_watermark();
         }
     }
     found

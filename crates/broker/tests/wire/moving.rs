@@ -25,7 +25,14 @@ const PATIENT: &[(&str, &str)] = &[
     ("replica.fetch.backoff.ms", "50"),
     ("replica.fetch.wait.max.ms", "100"),
     ("log.segment.delete.delay.ms", "0"),
+    ("replica.high.watermark.checkpoint.interval.ms", "50"),
 ];
+
+/// Whether the high watermark of `t-0` is stored in a broker's `dir`.
+fn stores_high_watermark(dir: &Path) -> bool {
+    let stored = std::fs::read_to_string(dir.join("replication-offset-checkpoint"));
+    stored.is_ok_and(|stored| stored.lines().any(|line| line.starts_with("t 0 ")))
+}
 
 /// A topic of one partition on these brokers, the preferred leader first.
 fn place(cluster: &Cluster, topic: &str, broker_ids: &[i32]) {
@@ -243,7 +250,8 @@ fn a_partition_comes_back_to_where_it_was() {
     }
     settled(&cluster);
     eventually("the third has nothing of it any more", || {
-        found(&cluster.data_dir(3), "t-0").is_empty()
+        let dir = cluster.data_dir(3);
+        found(&dir, "t-0").is_empty() && !stores_high_watermark(&dir)
     });
     let leader = cluster.leader("t", 0, None);
     writer.check(&cluster, leader);
@@ -259,6 +267,7 @@ fn what_moved_while_its_broker_was_down_is_a_stray_when_it_returns() {
     let mut writer = Writer::new("t");
     writer.write_many(&cluster, 5);
     writer.socket = None;
+    eventually("its high watermark is stored", || stores_high_watermark(&cluster.data_dir(1)));
     cluster.kill(1);
     assert_eq!(reassign(&cluster, "t", Some(&[2, 3])), ErrorCode::None);
     lies_on(&cluster, "t", &[2, 3]);
@@ -269,6 +278,7 @@ fn what_moved_while_its_broker_was_down_is_a_stray_when_it_returns() {
     cluster.start_broker(1);
     let aside = found(&cluster.data_dir(1), "t-0");
     assert!(aside.len() == 1 && aside[0].ends_with("-stray"), "{aside:?}");
+    eventually("nothing of it is stored", || !stores_high_watermark(&cluster.data_dir(1)));
     assert_eq!(reassign(&cluster, "t", Some(&[1, 2])), ErrorCode::None);
     lies_on(&cluster, "t", &[1, 2]);
     let mut now = found(&cluster.data_dir(1), "t-0");
