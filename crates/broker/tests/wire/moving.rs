@@ -28,10 +28,11 @@ const PATIENT: &[(&str, &str)] = &[
     ("replica.high.watermark.checkpoint.interval.ms", "50"),
 ];
 
-/// Whether the high watermark of `t-0` is stored in a broker's `dir`.
-fn stores_high_watermark(dir: &Path) -> bool {
-    let stored = std::fs::read_to_string(dir.join("replication-offset-checkpoint"));
-    stored.is_ok_and(|stored| stored.lines().any(|line| line.starts_with("t 0 ")))
+/// The high watermark of `t-0` that is stored in a broker's `dir`.
+fn stored_high_watermark(dir: &Path) -> Option<usize> {
+    let stored = std::fs::read_to_string(dir.join("replication-offset-checkpoint")).ok()?;
+    let offset = stored.lines().find_map(|line| line.strip_prefix("t 0 "))?;
+    Some(offset.parse().expect("an offset"))
 }
 
 /// A topic of one partition on these brokers, the preferred leader first.
@@ -250,8 +251,7 @@ fn a_partition_comes_back_to_where_it_was() {
     }
     settled(&cluster);
     eventually("the third has nothing of it any more", || {
-        let dir = cluster.data_dir(3);
-        found(&dir, "t-0").is_empty() && !stores_high_watermark(&dir)
+        found(&cluster.data_dir(3), "t-0").is_empty()
     });
     let leader = cluster.leader("t", 0, None);
     writer.check(&cluster, leader);
@@ -267,7 +267,9 @@ fn what_moved_while_its_broker_was_down_is_a_stray_when_it_returns() {
     let mut writer = Writer::new("t");
     writer.write_many(&cluster, 5);
     writer.socket = None;
-    eventually("its high watermark is stored", || stores_high_watermark(&cluster.data_dir(1)));
+    eventually("its high watermark is stored", || {
+        stored_high_watermark(&cluster.data_dir(1)).is_some()
+    });
     cluster.kill(1);
     assert_eq!(reassign(&cluster, "t", Some(&[2, 3])), ErrorCode::None);
     lies_on(&cluster, "t", &[2, 3]);
@@ -278,7 +280,7 @@ fn what_moved_while_its_broker_was_down_is_a_stray_when_it_returns() {
     cluster.start_broker(1);
     let aside = found(&cluster.data_dir(1), "t-0");
     assert!(aside.len() == 1 && aside[0].ends_with("-stray"), "{aside:?}");
-    eventually("nothing of it is stored", || !stores_high_watermark(&cluster.data_dir(1)));
+    eventually("nothing of it is stored", || stored_high_watermark(&cluster.data_dir(1)).is_none());
     assert_eq!(reassign(&cluster, "t", Some(&[1, 2])), ErrorCode::None);
     lies_on(&cluster, "t", &[1, 2]);
     let mut now = found(&cluster.data_dir(1), "t-0");
@@ -365,6 +367,17 @@ fn a_partition_of_a_broker_that_was_alone_gets_a_second_replica_and_gives_it_up(
     eventually("the first has nothing of it any more", || {
         found(&cluster.data_dir(1), "t-0").is_empty()
     });
+
+    // Nor does one that leaves while nobody writes.
+    let all = values(&mut cluster.connect(2), "t").len();
+    let second = cluster.data_dir(2);
+    eventually("all is stored", || stored_high_watermark(&second) == Some(all));
+    assert_eq!(reassign(&cluster, "t", Some(&[1])), ErrorCode::None);
+    assert_eq!(lies_on(&cluster, "t", &[1]), 1);
+    eventually("the second has nothing of it any more", || {
+        found(&second, "t-0").is_empty() && stored_high_watermark(&second).is_none()
+    });
+    writer.check(&cluster, 1);
 }
 
 #[test]
