@@ -33,7 +33,7 @@ struct Options {
 /// The seeds that fail, each with the command that repeats it.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let options = parse(root, arguments)?;
-    let build = cargo(root, &["build", "--quiet", "--package", "klamm-sim"]).status();
+    let build = cargo(root, &["build", "--release", "--quiet", "--package", "klamm-sim"]).status();
     if !build.map_err(|error| format!("cargo: {error}"))?.success() {
         return Err("the simulation does not build".to_owned());
     }
@@ -123,7 +123,9 @@ impl Results {
             Err(why) => {
                 println!("seed {seed} FAILS: {}", why.trim_end());
                 let set: String = set.iter().map(|word| format!(" {word}")).collect();
-                println!("again: cargo run -p klamm-sim --bin klamm-sim -- {seed} --cluster{set}");
+                println!(
+                    "again: cargo run --release -p klamm-sim --bin klamm-sim -- {seed} --cluster{set}"
+                );
                 self.failed.push(seed);
             }
         }
@@ -160,7 +162,7 @@ fn lock(results: &Mutex<Results>) -> std::sync::MutexGuard<'_, Results> {
 fn simulate(root: &Path, seed: u64, set: &[String]) -> Result<String, String> {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    let mut command = Command::new(target.join("debug/klamm-sim"));
+    let mut command = Command::new(target.join("release/klamm-sim"));
     command.arg(seed.to_string()).args(["--cluster", "--summary"]).args(set);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let output = in_time(child.map_err(|error| format!("the simulation: {error}"))?)?;

@@ -37,14 +37,6 @@ const STEPS: &[Step] = &[
         run: |root| vec![cargo(root, &["test", "--workspace", "--quiet"])],
     },
     Step {
-        name: "sim",
-        what: "a cluster of real brokers under simulated faults, 100 new seeds for each commit",
-        run: |root| {
-            let args = ["run", "--quiet", "--package", "xtask", "--", "sim", "--new", "100"];
-            vec![cargo(root, &[&args[..], &["--minutes", "9"]].concat())]
-        },
-    },
-    Step {
         name: "ensemble",
         what: "the coordination tree over three real ZooKeeper servers and their faults",
         run: |root| vec![script(root, "tests/ensemble/run", &[])],
@@ -53,6 +45,14 @@ const STEPS: &[Step] = &[
         name: "release",
         what: "the binary",
         run: |root| vec![cargo(root, &["build", "--release", "--quiet", "--package", "klamm"])],
+    },
+    Step {
+        name: "sim",
+        what: "a cluster of real brokers under simulated faults, 100 new seeds for each commit",
+        run: |root| {
+            let args = ["run", "--quiet", "--package", "xtask", "--", "sim", "--new", "100"];
+            vec![cargo(root, &[&args[..], &["--minutes", "9"]].concat())]
+        },
     },
     Step {
         name: "paths",

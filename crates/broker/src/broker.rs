@@ -99,7 +99,11 @@ impl Broker {
     /// # Errors
     /// NOT_LEADER_OR_FOLLOWER while `zookeeper.lost.session=fence` has the broker serve no data (R5).
     pub(crate) fn check_served(&self) -> Result<(), ErrorCode> {
-        if self.fences && self.fence.is_lost() { Err(ErrorCode::NotLeaderOrFollower) } else { Ok(()) }
+        if self.fences && self.fence.is_lost() {
+            Err(ErrorCode::NotLeaderOrFollower)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the broker is about to stop: nothing waits for data any more.

@@ -135,6 +135,12 @@ impl ControllerClient {
         }
     }
 
+    /// This process's controller, for what clients take to the controller themselves: it refuses with
+    /// NOT_CONTROLLER where another broker decides.
+    pub(crate) fn here(&self) -> &ControllerHandle {
+        &self.here
+    }
+
     /// Puts a question, and waits for a controller, or for another broker's answer, no longer than
     /// `patience`; this process's own controller answers within its session. One answer per item, in
     /// order; it comes after the change is in the tree, which images show a moment later.

@@ -87,7 +87,9 @@ impl Director {
             Fault::KillAll => {
                 let all = self.running();
                 let any = !all.is_empty();
-                self.crash(&all, lasts)?;
+                if any {
+                    self.crash(&all, lasts)?;
+                }
                 any
             }
             Fault::PowerLoss => self.doom(lasts),
