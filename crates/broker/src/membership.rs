@@ -21,7 +21,7 @@ use klamm_cluster::registration::{self, RegistrationError, open_cluster, settled
 use klamm_cluster::restart::{self, FoundDir, Pair, RestartRefusal};
 use klamm_cluster::tree::embedded::{EmbeddedHome, StoreError};
 use klamm_cluster::tree::zookeeper::{Credentials, ZooKeeperConfig, ZooKeeperHome};
-use klamm_cluster::tree::{Home, Tree, TreeError};
+use klamm_cluster::tree::{Home, SessionState, Tree, TreeError};
 use klamm_cluster::{FlushClass, Image};
 use klamm_env::threads::run_blocking;
 use klamm_env::{Env, Files, Loop};
@@ -159,7 +159,7 @@ impl Membership {
         let registered = watch::Sender::new(registered);
         let ended = watch::Sender::new(None);
         let controller = controller::start(registered.subscribe(), settings, random, &control);
-        await_leaders(&controller, &images, broker_id, epoch.epoch).await?;
+        await_leaders(&*tree, &controller, &images, broker_id, epoch.epoch).await?;
         info!(broker = broker_id, epoch = epoch.epoch, cluster = cluster.cluster_id, "registered");
         let mut reentry = None;
         if config.zookeeper_connect.is_some() {
@@ -584,18 +584,28 @@ fn found(dir: &LogDir) -> FoundDir {
 /// Waits until it is known who decides, and until this broker's image shows what was decided for its
 /// partitions.
 async fn await_leaders(
+    tree: &dyn Tree,
     controller: &ControllerHandle,
     images: &ImageWatch,
     broker_id: i32,
     broker_epoch: i64,
 ) -> Result<(), MembershipError> {
-    let ready = tokio::time::timeout(ELECTION_WAIT_MAX, controller.ready()).await;
-    let state = ready.map_err(|_| MembershipError::NoController)?;
-    if let ControllerState::Active { epoch } = state {
-        images.wait_for(|image| image.controller_epoch() >= epoch).await;
-        images.wait_for(|image| no_stale_leader(image, broker_id, broker_epoch)).await;
+    let led = async {
+        if let ControllerState::Active { epoch } = controller.ready().await {
+            images.wait_for(|image| image.controller_epoch() >= epoch).await;
+            images.wait_for(|image| no_stale_leader(image, broker_id, broker_epoch)).await;
+        }
+    };
+    let mut state = tree.state();
+    tokio::select! {
+        biased;
+        () = led => Ok(()),
+        // An error means that nobody keeps the session any more. Without it nothing will be known.
+        _ = state.wait_for(|state| *state == SessionState::Expired) => {
+            Err(TreeError::SessionExpired.into())
+        }
+        () = tokio::time::sleep(ELECTION_WAIT_MAX) => Err(MembershipError::NoController),
     }
-    Ok(())
 }
 
 /// Whether the broker leads nothing that another broker could lead.

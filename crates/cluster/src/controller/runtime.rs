@@ -98,13 +98,7 @@ impl Controller {
                     None => Err(Ended::Session),
                 },
                 asked = queue.recv() => match asked {
-                    Some(Asked { request: Request::Resign(reply), .. }) => {
-                        let _ = reply.send(());
-                        Err(Ended::Resigned)
-                    }
-                    // Dropping the reply refuses every item.
-                    Some(asked) if asked.is_for_another(self.office.epoch.epoch) => Ok(()),
-                    Some(asked) => self.answer(asked.request).await,
+                    Some(asked) => self.take(asked).await,
                     None => Err(Ended::Resigned),
                 },
                 () = tokio::time::sleep_until(purge_at.unwrap_or_else(Instant::now)),
@@ -115,6 +109,24 @@ impl Controller {
             if let Err(ended) = step {
                 return ended;
             }
+            // Events may come faster than an ensemble lets them be read: a request waits for one batch.
+            if let Ok(asked) = queue.try_recv()
+                && let Err(ended) = self.take(asked).await
+            {
+                return ended;
+            }
+        }
+    }
+
+    async fn take(&mut self, asked: Asked) -> Result<(), Ended> {
+        match asked {
+            Asked { request: Request::Resign(reply), .. } => {
+                let _ = reply.send(());
+                Err(Ended::Resigned)
+            }
+            // Dropping the reply refuses every item.
+            asked if asked.is_for_another(self.office.epoch.epoch) => Ok(()),
+            asked => self.answer(asked.request).await,
         }
     }
 
