@@ -34,6 +34,13 @@ fn a_cluster_survives_its_faults() {
     print!("{}", told(3, &["--summary"]));
 }
 
+/// A producer's batch failed for want of time, and the one behind it was acknowledged: it gave the
+/// sequence of that one to new records, which a broker then took for the old ones.
+#[test]
+fn a_sequence_is_not_given_twice() {
+    print!("{}", told(95, &["--summary"]));
+}
+
 #[test]
 fn a_setting_that_does_not_exist_is_refused() {
     for set in ["colour=red", "brokers=0", "faults=flood"] {

@@ -65,6 +65,8 @@ pub(super) struct ClosedBatch {
     pub(super) opened: Instant,
     /// Whether a broker may have it.
     pub(super) was_sent: bool,
+    /// Whether one sent after it was delivered: it is in the log, at an offset that is not known yet.
+    pub(super) is_in_log: bool,
     waiting: Vec<Waiting>,
     partition: TopicPartition,
     outstanding: Arc<Outstanding>,
@@ -123,6 +125,7 @@ impl ClosedBatch {
             records_count: i32::try_from(waiting.len()).expect("fewer than before"),
             bytes,
             base_sequence: None,
+            is_in_log: false,
             opened: self.opened,
             was_sent: false,
             waiting,
@@ -252,6 +255,7 @@ impl Queue {
         let mut batch = ClosedBatch {
             bytes: Bytes::new(),
             base_sequence: None,
+            is_in_log: false,
             records_count: open.builder.records_count(),
             opened: open.opened,
             was_sent: false,

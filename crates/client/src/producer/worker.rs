@@ -2,7 +2,9 @@
 //!
 //! Batches go out in order and several may be under way. After a failure nothing new is sent until
 //! all answers are in; what is not delivered is then sent again in order, with sequences that go
-//! on where the delivered ones end.
+//! on where the delivered ones end. A batch that failed before one that was delivered is in the log
+//! all the same, as no broker takes a sequence behind a gap: it is sent again as it was, to learn
+//! where it lies, and its sequence and the later ones stay used.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -111,6 +113,7 @@ impl Worker {
         unsent: Vec<(ClosedBatch, ClientError)>,
     ) {
         let mut failed = Vec::new();
+        let mut in_log = 0;
         let mut throttle = Duration::ZERO;
         match answer {
             Ok(appended) => throttle = self.delivered(batch, &appended),
@@ -119,12 +122,15 @@ impl Worker {
         if !failed.is_empty() || !unsent.is_empty() {
             while let Some(InFlight { batch, pending }) = self.in_flight.pop_front() {
                 match request::answer(pending, &self.queue.partition).await {
-                    Ok(appended) => throttle = self.delivered(batch, &appended),
+                    Ok(appended) => {
+                        throttle = self.delivered(batch, &appended);
+                        in_log = failed.len();
+                    }
                     Err(error) => failed.push((batch, error)),
                 }
             }
             failed.extend(unsent);
-            self.recover(failed).await;
+            self.recover(failed, in_log).await;
         }
         if !throttle.is_zero() {
             tokio::time::sleep(throttle).await;
@@ -141,16 +147,18 @@ impl Worker {
     async fn send(&mut self, batch: ClosedBatch) {
         let Err(unsent) = self.try_send(batch).await else { return };
         let mut failed = Vec::new();
+        let mut in_log = 0;
         while let Some(InFlight { batch, pending }) = self.in_flight.pop_front() {
             match request::answer(pending, &self.queue.partition).await {
                 Ok(appended) => {
                     self.delivered(batch, &appended);
+                    in_log = failed.len();
                 }
                 Err(error) => failed.push((batch, error)),
             }
         }
         failed.push(unsent);
-        self.recover(failed).await;
+        self.recover(failed, in_log).await;
     }
 
     async fn try_send(&mut self, mut batch: ClosedBatch) -> Result<(), (ClosedBatch, ClientError)> {
@@ -173,7 +181,8 @@ impl Worker {
     ) -> Result<Option<PendingResponse<ProduceRequest>>, ClientError> {
         let shared = Arc::clone(&self.shared);
         let leader = shared.cluster.leader(&self.queue.partition, Lane::Produce).await?;
-        if shared.config.idempotent {
+        let counts = shared.config.idempotent && batch.base_sequence.is_none();
+        if counts {
             let fields = self.identity().await?.at(self.next_sequence);
             batch.stamp(fields);
         }
@@ -195,7 +204,7 @@ impl Worker {
             Some(leader.connection.submit(&request, version, timeout).await?)
         };
         batch.was_sent = true;
-        if shared.config.idempotent {
+        if counts {
             self.next_sequence = sequence_after(self.next_sequence, batch.records_count);
         }
         Ok(pending)
@@ -210,8 +219,9 @@ impl Worker {
         Ok(identity)
     }
 
-    /// Decides over batches that failed, which are in order and the only ones not delivered.
-    async fn recover(&mut self, failed: Vec<(ClosedBatch, ClientError)>) {
+    /// Decides over batches that failed, which are in order and the only ones not delivered. The first
+    /// `in_log` of them stand before one that was.
+    async fn recover(&mut self, failed: Vec<(ClosedBatch, ClientError)>, in_log: usize) {
         let (_, first_error) = failed.first().expect("something failed");
         tracing::debug!(partition = %self.queue.partition, error = %first_error, "not delivered");
         let is_stale = first_error.code().is_none_or(is_stale_metadata);
@@ -219,13 +229,23 @@ impl Worker {
         let mut rewind = None;
         // What waits to be sent again already comes after what failed now.
         let later = std::mem::take(&mut self.again);
+        let mut is_first = true;
         for (nth, (mut batch, error)) in failed.into_iter().enumerate() {
+            batch.is_in_log |= self.shared.config.idempotent && nth < in_log;
+            if batch.is_in_log {
+                if self.is_too_late(&batch) {
+                    batch.failed(&error);
+                } else {
+                    self.again.push_back(batch);
+                }
+                continue;
+            }
             // The sequence is its own no longer: whatever goes next takes the first one's.
             if let Some(sequence) = batch.base_sequence.take() {
                 rewind.get_or_insert(sequence);
             }
-            needs_new_identity |= nth == 0 && has_lost_count(&error);
-            match self.verdict(&batch, &error, nth == 0) {
+            needs_new_identity |= is_first && has_lost_count(&error);
+            match self.verdict(&batch, &error, std::mem::take(&mut is_first)) {
                 Verdict::SendAgain => self.again.push_back(batch),
                 Verdict::Halve => {
                     if let Ok(halves) = batch.halves(&self.shared.config) {
@@ -249,9 +269,12 @@ impl Worker {
         self.pause(is_stale).await;
     }
 
+    fn is_too_late(&self, batch: &ClosedBatch) -> bool {
+        batch.opened.elapsed() >= self.shared.config.delivery_timeout
+    }
+
     fn verdict(&self, batch: &ClosedBatch, error: &ClientError, is_first: bool) -> Verdict {
-        let too_late = batch.opened.elapsed() >= self.shared.config.delivery_timeout;
-        if too_late {
+        if self.is_too_late(batch) {
             return Verdict::GiveUp;
         }
         match error.code() {
