@@ -336,9 +336,13 @@ fn due(image: &Image, state: &PartitionNode) -> Option<Due> {
     epoch.shutting_down.then_some(Due::Wished)
 }
 
-/// Whether the broker takes up leadership at all.
+/// Whether the broker takes up leadership at all. Its two nodes are read one after the other: where
+/// they are of different registrations, an election would name one that is over, and the versions
+/// that it checks would not tell.
 fn is_available(image: &Image, id: i32) -> bool {
-    image.broker(id).is_some() && image.broker_epoch(id).is_some_and(|epoch| !epoch.shutting_down)
+    let registered = image.broker(id).zip(image.broker_epoch(id));
+    registered
+        .is_some_and(|(broker, epoch)| broker.broker_epoch == epoch.epoch && !epoch.shutting_down)
 }
 
 /// Whether the broker may take up leadership of this partition.

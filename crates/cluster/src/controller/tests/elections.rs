@@ -1,11 +1,16 @@
 //! R3 and R12, and the settings that live in a partition's state (R18c, R22).
 
+use std::collections::BTreeSet;
+
 use super::world::World;
 use crate::Member;
-use crate::controller::Reason;
+use crate::controller::{Reason, Scope, reconcile};
+use crate::image::Changes;
 use crate::nodes::config::ConfigResource;
-use crate::nodes::topic::FlushClass;
+use crate::nodes::topic::{FlushClass, PartitionNode};
+use crate::nodes::{NodeKey, decode};
 use crate::restart::Restart::{Clean, Intact, IntactSameBoot, Unsound};
+use crate::tree::Op;
 
 const OS: &[(&str, &str)] = &[("flush", "os")];
 
@@ -347,4 +352,26 @@ fn a_follower_whose_disk_fails_is_listed_and_nothing_else_changes() {
     world.lose_disk(2);
     world.settle();
     assert_eq!(world.show(), "1@0 isr 1:1 2:1 offline 2:1");
+}
+
+#[test]
+fn a_registration_that_is_half_read_is_elected_by_nobody() {
+    let mut world = World::with_brokers(2);
+    world.topic(&[2], &[]);
+    world.start(2, Clean);
+    let mut image = world.image();
+    // It registers once more, and of that only one of its two nodes has been read.
+    world.start(2, Clean);
+    let path = NodeKey::BrokerEpoch(2).path();
+    image.apply(&path, world.state.get(&path).as_ref(), &mut Changes::default()).unwrap();
+    let writes = reconcile(&image, &Scope::All, &BTreeSet::new(), &world.context());
+    let elects = |op: &Op| match op {
+        Op::Set { path, data, .. } => {
+            decode::<PartitionNode>(path, data).unwrap().leader == Some(2)
+        }
+        _ => false,
+    };
+    assert!(!writes.iter().flat_map(|write| &write.ops).any(elects), "{writes:?}");
+    world.settle();
+    assert_eq!(world.show(), "2@1 isr 2:3");
 }
