@@ -2,9 +2,13 @@
 //!
 //! Batches go out in order and several may be under way. After a failure nothing new is sent until
 //! all answers are in; what is not delivered is then sent again in order, with sequences that go
-//! on where the delivered ones end. A batch that failed before one that was delivered is in the log
-//! all the same, as no broker takes a sequence behind a gap: it is sent again as it was, to learn
-//! where it lies, and its sequence and the later ones stay used.
+//! on where the delivered ones end.
+//!
+//! A batch that failed before one that was delivered is in the log all the same, as no broker takes a
+//! sequence behind a gap: it is sent again as it was, alone, to learn where it lies, and its sequence
+//! and the later ones stay used. A broker that has never heard of a producer takes any sequence, so
+//! the first batch of an identity goes alone too: after a change of leader, one behind it could be
+//! taken where the first is not.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,6 +44,8 @@ pub(super) struct Worker {
     queue: Arc<Queue>,
     identity: Option<Identity>,
     next_sequence: i32,
+    /// A broker has confirmed a batch of this identity: from then on none takes one behind a gap.
+    is_known: bool,
     in_flight: VecDeque<InFlight>,
     /// To be sent before anything new.
     again: VecDeque<ClosedBatch>,
@@ -53,6 +59,7 @@ impl Worker {
             queue,
             identity: None,
             next_sequence: 0,
+            is_known: false,
             in_flight: VecDeque::new(),
             again: VecDeque::new(),
             failures_in_a_row: 0,
@@ -61,20 +68,24 @@ impl Worker {
 
     pub(super) async fn run(mut self) {
         loop {
-            if let Some(batch) = self.again.pop_front() {
+            if self.in_flight.len() >= self.in_flight_max() {
+                self.settle_first().await;
+            } else if let Some(batch) = self.again.pop_front() {
                 self.send(batch).await;
-                continue;
-            }
-            let has_room = self.in_flight.len() < self.shared.config.in_flight_max;
-            if self.in_flight.is_empty() {
+            } else if self.in_flight.is_empty() {
                 let batch = self.queue.next().await;
                 self.send(batch).await;
-            } else if has_room {
-                self.send_or_settle().await;
             } else {
-                self.settle_first().await;
+                self.send_or_settle().await;
             }
         }
+    }
+
+    /// Batches that may be under way at a time.
+    fn in_flight_max(&self) -> usize {
+        let in_log = self.in_flight.iter().any(|in_flight| in_flight.batch.is_in_log);
+        let alone = self.shared.config.idempotent && (in_log || !self.is_known);
+        if alone { 1 } else { self.shared.config.in_flight_max }
     }
 
     async fn send_or_settle(&mut self) {
@@ -139,6 +150,7 @@ impl Worker {
 
     fn delivered(&mut self, batch: ClosedBatch, appended: &Appended) -> Duration {
         self.failures_in_a_row = 0;
+        self.is_known = true;
         batch.delivered(appended.base_offset, appended.log_append_time_ms);
         appended.throttle
     }
@@ -299,6 +311,7 @@ impl Worker {
                 Ok(identity) => {
                     self.identity = Some(identity);
                     self.next_sequence = 0;
+                    self.is_known = false;
                     return;
                 }
                 Err(error) => tracing::debug!(%error, "no producer id"),
