@@ -1,6 +1,7 @@
-//! Directories of partitions that are not to be here (R28): their topic was deleted, or they were moved
-//! to other brokers, while the broker was down, or a crash came before the directory was renamed. The metadata that says so may be wrong or
-//! behind, so they are put aside under another name, and removed only after hours.
+//! Directories of partitions that are not to be here (R28): their topic was deleted, or they were
+//! moved to other brokers, while the broker was down, or a crash came before the directory was
+//! renamed. The metadata that says so may be wrong or behind, so they are put aside under another
+//! name, and removed only after hours.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use crate::partitions::Partitions;
 /// How long a running broker keeps what is not to be here.
 const STRAYS_KEPT: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Puts aside what was found at the start and the applied metadata does not place here; to be called before
-/// anything is served. Answers the directories to remove at once and those to remove later.
+/// Puts aside what was found at the start and the applied metadata does not place here; to be called
+/// before anything is served. Answers the directories to remove at once and those to remove later.
 pub(crate) async fn find(env: &Env, partitions: &Partitions) -> Found {
     let mut found = Found::default();
     for dir in partitions.dirs() {
@@ -46,11 +47,11 @@ async fn put_aside(env: &Env, dir: &Arc<LogDir>, id: &TopicPartition) -> Option<
     let job = move || job_dir.put_aside(&job_id, None, unique);
     match run_blocking(&*env.threads, job).await {
         Ok(renamed) => {
-            warn!(partition = %id, "this partition is not assigned to this broker: its log is put aside");
+            warn!(partition = %id, "it is not assigned to this broker: its log is put aside");
             renamed
         }
         Err(error) => {
-            warn!(partition = %id, "this partition is not assigned to this broker, and cannot be put aside: {error}");
+            warn!(partition = %id, "not assigned to this broker, and cannot be put aside: {error}");
             None
         }
     }

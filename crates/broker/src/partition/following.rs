@@ -18,6 +18,9 @@ use crate::waiters::fire_all;
 /// Pause between two looks whether the last reader of what is to be cut has ended: a send that goes
 /// on has no event to wait for.
 const DRAIN_PAUSE: Duration = Duration::from_millis(5);
+/// Looks before other partitions get their turn: a consumer that does not read on must hold up no
+/// more than the partition that it reads.
+const DRAIN_LOOKS_MAX: u32 = 20;
 
 /// Whom a broker follows in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,7 +245,8 @@ impl Partition {
         self.cut(epoch, cut).await
     }
 
-    /// Runs a cut off the loop, again until the readers of what goes have ended.
+    /// Runs a cut off the loop, again until the readers of what goes have ended; where they do not in
+    /// time, the caller comes back later.
     async fn cut(
         self: &Arc<Self>,
         epoch: i32,
@@ -251,7 +255,7 @@ impl Partition {
         + Send
         + 'static,
     ) -> Result<(), FollowError> {
-        loop {
+        for _ in 0..DRAIN_LOOKS_MAX {
             let (partition, cut) = (Arc::clone(self), cut.clone());
             let job = move |_: &DataDir| {
                 let mut state = partition.lock();
@@ -268,6 +272,7 @@ impl Partition {
                 }
             }
         }
+        Err(FollowError::Later("what is to be cut is still being read".to_owned()))
     }
 
     /// An unclean election has cost committed records.
@@ -276,5 +281,50 @@ impl Partition {
         self.last_stable.store(log.last_stable_offset(offset), Ordering::SeqCst);
         self.high_watermark.store(offset, Ordering::SeqCst);
         self.dir.note_high_watermark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use klamm_env::Env;
+    use klamm_log::{LogConfig, LogDir, Origin, TopicPartition};
+    use klamm_protocol::compression::Compression;
+    use klamm_protocol::records::{BatchBuilder, NewRecord};
+    use tempfile::TempDir;
+    use uuid::Uuid;
+
+    use super::super::{Leadership, Role};
+    use super::*;
+
+    /// Far beyond what the caller may be held up.
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn a_consumer_that_does_not_read_on_holds_up_a_cut_and_not_its_caller() {
+        let env = Env::real().expect("an environment");
+        let folder = TempDir::new().expect("a folder");
+        let log_dir = LogDir::open(Arc::clone(&env.files), folder.path()).expect("taken");
+        let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
+        let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
+        let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config.clone()));
+        let flush = FlushClass::Acked;
+        let leads = Leadership { epoch: 0, flush, min_isr: 1, isr: 1 };
+        partition.apply(Role::Leads(leads, None), &config);
+        let reader = partition.open().await.expect("opened").clone();
+        let mut builder = BatchBuilder::new(Compression::None, usize::MAX);
+        builder.append(&NewRecord::default()).expect("no bound");
+        let batch = builder.build().expect("nothing is compressed");
+        partition.append(&batch, None, Origin::Client, true).expect("appended");
+        let follows = Following { leader: 2, epoch: 1, flush, unclean_epoch: -1 };
+        partition.apply(Role::Follows(follows), &config);
+        let being_sent = reader.read(0, u64::MAX, i64::MAX, true).expect("readable");
+        let refused = tokio::time::timeout(PATIENCE, partition.truncate(1, 0)).await;
+        let refused = refused.expect("it comes back");
+        assert!(matches!(refused, Err(FollowError::Later(_))), "{refused:?}");
+        drop(being_sent);
+        partition.truncate(1, 0).await.expect("nobody reads it any more");
+        assert_eq!(reader.log_end_offset(), 0);
+        let over = partition.truncate(0, 0).await;
+        assert!(matches!(over, Err(FollowError::Over)), "{over:?}");
     }
 }

@@ -81,6 +81,8 @@ pub(crate) async fn run(broker: Arc<Broker>) {
                 led_with_others(&broker).for_each(|partition| changes.look_at(&partition));
             }
         }
+        // R5: a broker that may be taken for dead changes nothing in the tree.
+        broker.fence.found_again().await;
         let due = changes.take();
         let unsettled = stream::iter(due)
             .map(|partition| settle(&broker, partition))
@@ -102,7 +104,7 @@ pub(crate) fn led_with_others(broker: &Broker) -> impl Iterator<Item = Arc<Parti
 /// Writes the ISR of one partition if it should be another one. False where it has to be looked at
 /// again, which is noted.
 async fn settle(broker: &Arc<Broker>, partition: Arc<Partition>) -> bool {
-    // R5: a broker that may be taken for dead changes nothing in the tree.
+    // It may have been lost since.
     if broker.fence.is_lost() {
         broker.isr_changes.look_at(&partition);
         return false;

@@ -230,7 +230,8 @@ impl Director {
             if partition.node.leader.is_none() {
                 return Some(format!("{name} has no leader: {:?}", partition.node));
             }
-            if !partition.is_whole() || !partition.node.elr.is_empty() {
+            let settled = self.rules.is_up_to_date(&partition.node);
+            if !partition.is_whole() || !partition.node.elr.is_empty() || !settled {
                 let replicas = &partition.replicas;
                 return Some(format!("{name} of {replicas:?} is {:?}", partition.node));
             }

@@ -44,6 +44,17 @@ pub(super) struct Listed {
 }
 
 impl Rules {
+    /// Whether the leader was elected in its current registration, and no member's entry is from before
+    /// a restart that has cost it what it confirmed: the controller has still to see to those.
+    pub(super) fn is_up_to_date(&self, node: &PartitionNode) -> bool {
+        let of = |member: Member| self.broker_epochs.get(&member.id);
+        let leads = |leader| of(leader).is_some_and(|known| known.epoch == leader.epoch);
+        let sound = |member: &Member| {
+            of(*member).is_some_and(|known| member.epoch >= known.sound_since(node.flush))
+        };
+        node.leader_member().is_some_and(leads) && node.isr.iter().all(sound)
+    }
+
     /// Looks at the tree after a change.
     ///
     /// # Errors

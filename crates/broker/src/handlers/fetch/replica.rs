@@ -46,7 +46,10 @@ impl Asker {
 /// Notes what a follower says that it holds, where its log is the same as this one up to there.
 pub(super) fn take_word(ctx: &RequestContext, parts: &[Part], replica: Replica) {
     let image = ctx.broker.image();
-    let Some(epoch) = image.broker_epoch(replica.id) else { return };
+    // The broker's two nodes are read one after the other: an older epoch node would say of an unsound
+    // restart that it was none.
+    let epoch = image.broker_epoch(replica.id).filter(|epoch| epoch.epoch == replica.broker_epoch);
+    let Some(epoch) = epoch else { return };
     for part in parts {
         let Ok(partition) = &part.partition else { continue };
         let leader_epoch = part.wanted.current_leader_epoch;
