@@ -77,6 +77,21 @@ pub(crate) enum FetchContext {
     Incremental(Arc<Mutex<Session>>),
 }
 
+impl FetchContext {
+    /// The high watermark that the client was told last of each of these partitions, -1 for none;
+    /// `None` where no session remembers it.
+    pub(crate) fn told_high_watermarks(&self, wanted: &[Wanted]) -> Option<Vec<i64>> {
+        let FetchContext::Incremental(session) = self else { return None };
+        let session = session.lock().expect("no panic while locked");
+        let told = |wanted: &Wanted| {
+            let turn = session.turns.get(&(wanted.topic.clone(), wanted.index));
+            let cached = turn.and_then(|turn| session.in_turn.get(turn));
+            cached.map_or(-1, |cached| cached.high_watermark)
+        };
+        Some(wanted.iter().map(told).collect())
+    }
+}
+
 struct Cached {
     wanted: Wanted,
     high_watermark: i64,

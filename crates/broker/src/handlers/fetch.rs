@@ -19,7 +19,8 @@
 //!   the listener that brokers use among themselves; others are answered as Kafka answers one that is
 //!   not assigned.
 //! - From version 11 on a consumer may read from a follower, up to the high watermark that it knows,
-//!   and is sent to one in its rack where `replica.selector.class` says so (KIP-392).
+//!   and is sent to one in its rack where `replica.selector.class` says so (KIP-392). Followers hear
+//!   then of a higher one at once, and not with the next record or when `max_wait_ms` are over.
 
 mod look;
 mod replica;
@@ -45,7 +46,7 @@ use crate::fetch_session::{FetchContext, NO_SESSION, Told, TopicRef, Wanted};
 use crate::partition::{Offsets, Partition};
 use crate::request::{Answer, RequestContext};
 use look::{Look, Registered, Scope};
-use replica::{Asker, Replica, preferred, take_word};
+use replica::{Asker, Replica, are_followers_read, preferred, take_word};
 
 /// The first version whose consumers know how to read from followers.
 const FOLLOWERS_SINCE: i16 = 11;
@@ -95,6 +96,9 @@ struct Fetch {
     session_epoch: i32,
     parts: Vec<Part>,
     replica: Option<Replica>,
+    /// What a follower knows of the high watermarks, if it is to hear at once of higher ones:
+    /// consumers wait there for them.
+    known: Option<Vec<i64>>,
     rack: String,
     min_bytes: u64,
     max_bytes: u64,
@@ -158,6 +162,7 @@ impl Fetch {
             wanted,
             &forgotten,
         )?;
+        let told = session.told_high_watermarks(&wanted);
         let parts: Vec<_> =
             wanted.into_iter().map(|wanted| Part::find(ctx, wanted, asker)).collect();
         open(&parts).await;
@@ -175,6 +180,7 @@ impl Fetch {
             session_epoch: request.session_epoch,
             parts,
             replica,
+            known: told.filter(|_| replica.is_some() && are_followers_read(ctx)),
             rack: request.rack_id,
             min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
             max_bytes: u64::try_from(limit).unwrap_or(0),
@@ -216,7 +222,17 @@ impl Fetch {
             || self.max_wait.is_zero()
             || round.results.is_empty()
             || round.results.iter().any(|result| result.as_ref().map_or(true, Data::is_urgent))
+            || self.is_behind(round)
             || self.ctx.broker.is_stopping()
+    }
+
+    /// Whether there is a high watermark that a follower has to hear of.
+    fn is_behind(&self, round: &Round) -> bool {
+        let known = self.known.iter().flatten();
+        let news = |(known, result): (&i64, &Result<Data, ErrorCode>)| {
+            result.as_ref().is_ok_and(|data| data.offsets.high_watermark > *known)
+        };
+        known.zip(&round.results).any(news)
     }
 
     /// Waits for the partitions' high watermarks until there is enough, or time is over.
@@ -224,7 +240,9 @@ impl Fetch {
         let mut deadline = pin!(tokio::time::sleep(self.max_wait));
         loop {
             let wakes = &self.ctx.connection.wakes;
-            let registered = Registered::new(&self.parts, self.scope(), &round, wakes);
+            let scope = self.scope();
+            let tells = self.known.is_some();
+            let registered = Registered::new(&self.parts, scope, tells, &round, wakes);
             // What came between the look and the registration.
             if registered.is_overtaken() {
                 drop(registered);

@@ -157,6 +157,7 @@ impl Cluster {
         let mut settings = self.settings.clone();
         for (key, value) in [
             ("broker.id", id.to_string()),
+            ("broker.rack", format!("rack-{id}")),
             ("log.dirs", self.data_dir(id).display().to_string()),
             ("listeners", "PLAINTEXT://127.0.0.1:0".to_owned()),
             ("zookeeper.connect", "localhost:1".to_owned()),

@@ -149,6 +149,45 @@ fn a_client_that_says_it_is_a_replica_learns_nothing_and_moves_nothing() {
     }
 }
 
+/// Followers that hear of a high watermark with the next record only, or when this is over.
+const SLEEPY: &[(&str, &str)] = &[
+    ("replica.selector.class", "org.apache.kafka.common.replica.RackAwareReplicaSelector"),
+    ("replica.fetch.wait.max.ms", "60000"),
+    ("replica.lag.time.max.ms", "120000"),
+    ("replica.socket.timeout.ms", "120000"),
+];
+
+#[test]
+fn a_consumer_is_sent_to_the_replica_in_its_rack_and_gets_records_there_as_they_are_committed() {
+    let cluster = Cluster::start(2, SLEEPY);
+    cluster.topic("t", 1, &[("min.insync.replicas", "2")]);
+    let leader = cluster.leader("t", 0, None);
+    let follower = 3 - leader;
+    let mut producer = cluster.connect(leader);
+    assert_eq!(produced(&mut producer, "t", b"one"), ErrorCode::None);
+    let asked = |socket: &mut Socket, rack: i32, offset| {
+        let mut request = fetch_request("t", 0, offset, 10_000);
+        request.rack_id = format!("rack-{rack}");
+        socket.call(12, &request).responses[0].partitions[0].clone()
+    };
+    let mut socket = cluster.connect(leader);
+    let here = asked(&mut socket, leader, 0);
+    assert_eq!((here.preferred_read_replica, records(&here).len()), (-1, 1));
+    let elsewhere = asked(&mut socket, follower, 0);
+    assert_eq!((elsewhere.preferred_read_replica, records(&elsewhere).len()), (follower, 0));
+    let mut socket = cluster.connect(follower);
+    eventually("the follower shows what is committed", || values(&mut socket, "t").len() == 1);
+    // Nothing comes after the last one: only the word that it is committed.
+    for (offset, value) in [(1, b"two".as_slice()), (2, b"three")] {
+        let mut request = fetch_request("t", 0, offset, 10_000);
+        request.rack_id = format!("rack-{follower}");
+        socket.send(12, &request);
+        assert_eq!(produced(&mut producer, "t", value), ErrorCode::None);
+        let (_, response) = socket.receive::<FetchRequest>(12);
+        assert_eq!(records(&response.responses[0].partitions[0]), [(offset, value.into())]);
+    }
+}
+
 #[test]
 fn the_same_offsets_hold_the_same_records_on_every_replica() {
     let mut cluster = Cluster::start(3, QUICK);

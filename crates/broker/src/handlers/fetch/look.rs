@@ -79,14 +79,22 @@ impl Look {
 pub(super) struct Registered<'a> {
     /// Fires when one of the partitions has news.
     pub signal: Arc<Signal>,
+    waiting: Vec<Waiting<'a>>,
+}
+
+struct Waiting<'a> {
+    partition: &'a Partition,
     scope: Scope,
-    waiting: Vec<(&'a Partition, WaiterKey, i64)>,
+    beyond: i64,
+    key: WaiterKey,
 }
 
 impl<'a> Registered<'a> {
+    /// Waits for what lies in `scope`, and where it `tells` also for higher high watermarks.
     pub(super) fn new(
         parts: &'a [Part],
         scope: Scope,
+        tells: bool,
         round: &Round,
         wakes: &Arc<Wakes>,
     ) -> Registered<'a> {
@@ -94,27 +102,30 @@ impl<'a> Registered<'a> {
         let mut waiting = Vec::with_capacity(parts.len());
         for (part, result) in parts.iter().zip(&round.results) {
             let (Ok(partition), Ok(data)) = (&part.partition, result) else { continue };
-            let seen = awaited(scope, &data.offsets);
-            let beyond = seen.max(part.wanted.fetch_offset) + 1;
-            let key = waiters(scope, partition).add(beyond, &signal);
-            waiting.push((&**partition, key, beyond));
+            let mut wait = |scope: Scope, from: i64| {
+                let beyond = awaited(scope, &data.offsets).max(from) + 1;
+                let key = waiters(scope, partition).add(beyond, &signal);
+                waiting.push(Waiting { partition, scope, beyond, key });
+            };
+            wait(scope, part.wanted.fetch_offset);
+            if tells {
+                wait(Scope::Committed, 0);
+            }
         }
-        Registered { signal, scope, waiting }
+        Registered { signal, waiting }
     }
 
     /// Whether something came before it was registered.
     pub(super) fn is_overtaken(&self) -> bool {
-        let passed = |partition: &Partition, beyond: i64| {
-            awaited(self.scope, &partition.offsets()) >= beyond
-        };
-        self.waiting.iter().any(|(partition, _, beyond)| passed(partition, *beyond))
+        let passed = |it: &Waiting<'_>| awaited(it.scope, &it.partition.offsets()) >= it.beyond;
+        self.waiting.iter().any(passed)
     }
 }
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        for (partition, key, _) in &self.waiting {
-            waiters(self.scope, partition).remove(*key);
+        for Waiting { partition, scope, key, .. } in &self.waiting {
+            waiters(*scope, partition).remove(*key);
         }
     }
 }

@@ -72,13 +72,18 @@ pub(super) fn take_word(ctx: &RequestContext, parts: &[Part], replica: Replica) 
     }
 }
 
+/// Whether `replica.selector.class` sends consumers to followers.
+pub(super) fn are_followers_read(ctx: &RequestContext) -> bool {
+    let config = ctx.broker.config();
+    let selector = config.replica_selector_class.as_deref().unwrap_or_default();
+    selector.ends_with(".RackAwareReplicaSelector")
+}
+
 /// The follower that a consumer in `rack` should rather read from: in sync, in that rack, holding what
 /// is asked for. `None` where the leader is in the rack itself, or `replica.selector.class` does not
 /// ask for it.
 pub(super) fn preferred(ctx: &RequestContext, rack: &str, part: &Part) -> Option<i32> {
-    let config = ctx.broker.config();
-    let selector = config.replica_selector_class.as_deref().unwrap_or_default();
-    if rack.is_empty() || !selector.ends_with(".RackAwareReplicaSelector") {
+    if rack.is_empty() || !are_followers_read(ctx) {
         return None;
     }
     let image = ctx.broker.image();
