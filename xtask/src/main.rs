@@ -4,6 +4,7 @@ mod checks;
 mod codegen;
 mod fuzz;
 mod model;
+mod mutants;
 mod paths;
 mod powerloss;
 mod sim;
@@ -27,6 +28,11 @@ const VERBS: &[(&str, &str, Verb)] = &[
     ("fuzz", "the fuzz targets, ten minutes each", fuzz::run),
     ("paths", "what a request costs: instructions, system calls; --write", paths::run),
     ("model", "the model of the cluster's rules, within its larger bounds", model::run),
+    (
+        "mutants",
+        "the cluster simulation without one of its rules, each of which has to be missed",
+        { |root, a| told(mutants::run(root, a)) },
+    ),
     ("powerloss", "the whole of the power loss tests, noted in docs/ledger", |root, a| {
         told(powerloss::run(root, a))
     }),

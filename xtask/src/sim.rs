@@ -33,10 +33,7 @@ struct Options {
 /// The seeds that fail, each with the command that repeats it.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let options = parse(root, arguments)?;
-    let build = cargo(root, &["build", "--release", "--quiet", "--package", "klamm-sim"]).status();
-    if !build.map_err(|error| format!("cargo: {error}"))?.success() {
-        return Err("the simulation does not build".to_owned());
-    }
+    build(root)?;
     println!("seeds {:?}", options.seeds);
     let deadline = options.time_max.map(|time_max| now() + time_max);
     let results = Mutex::new(Results { left: options.seeds.clone(), ..Results::default() });
@@ -57,6 +54,23 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     results.tell(options.seeds.end - options.seeds.start)
 }
 
+/// Builds it. With the rules that can be switched off, so that there is one build for all uses of it.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn build(root: &Path) -> Result<(), String> {
+    let what = ["--package", "klamm-sim", "--features", "mutants"];
+    let words = [&["build", "--release", "--quiet"][..], &what].concat();
+    let status = cargo(root, &words).status().map_err(|error| format!("cargo: {error}"))?;
+    status.success().then_some(()).ok_or_else(|| "the simulation does not build".to_owned())
+}
+
+/// Two numbers with `..` between them.
+pub(crate) fn parse_seeds(text: &str) -> Option<Range<u64>> {
+    let (from, to) = text.split_once("..")?;
+    Some(from.parse().ok()?..to.parse().ok()?)
+}
+
 fn parse(root: &Path, arguments: &[String]) -> Result<Options, String> {
     let usage = || USAGE.to_owned();
     let mut options = Options { seeds: SEEDS, set: Vec::new(), time_max: None };
@@ -65,9 +79,7 @@ fn parse(root: &Path, arguments: &[String]) -> Result<Options, String> {
         let value = arguments.next().ok_or_else(usage)?;
         match option.as_str() {
             "--seeds" => {
-                let bounds = value.split_once("..").ok_or_else(usage)?;
-                let number = |text: &str| text.parse().map_err(|_| usage());
-                options.seeds = number(bounds.0)?..number(bounds.1)?;
+                options.seeds = parse_seeds(value).ok_or_else(usage)?;
             }
             "--new" => {
                 let count: u64 = value.parse().map_err(|_| usage())?;
@@ -158,8 +170,8 @@ fn lock(results: &Mutex<Results>) -> std::sync::MutexGuard<'_, Results> {
     results.lock().expect("no thread panics")
 }
 
-/// One simulation in a process of its own.
-fn simulate(root: &Path, seed: u64, set: &[String]) -> Result<String, String> {
+/// One simulation in a process of its own; what it says when it holds, or why it does not.
+pub(crate) fn simulate(root: &Path, seed: u64, set: &[String]) -> Result<String, String> {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
     let mut command = Command::new(target.join("release/klamm-sim"));

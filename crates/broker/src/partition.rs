@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use klamm_cluster::FlushClass;
 use klamm_env::Env;
+use klamm_env::rules::Rule;
 use klamm_log::{
     AppendError, LeaderAppend, Log, LogConfig, LogReader, Origin, RejectedRecord, TopicPartition,
 };
@@ -45,6 +46,13 @@ pub(crate) struct Leadership {
     pub min_isr: usize,
     /// Committed in-sync replicas.
     pub isr: usize,
+}
+
+impl Leadership {
+    /// Whether too few replicas are in sync to acknowledge anything with acks=all (R21).
+    fn lacks_replicas(self) -> bool {
+        self.isr < self.min_isr && Rule::R21.holds()
+    }
 }
 
 /// What a broker is to a partition, as the tree has it.
@@ -272,6 +280,7 @@ impl Partition {
     pub(crate) fn check_epoch(&self, known: i32) -> Result<i32, ErrorCode> {
         let epoch = self.leader_epoch()?;
         match known {
+            _ if !Rule::R14.holds() => Ok(epoch),
             -1 => Ok(epoch),
             known if known < epoch => Err(ErrorCode::FencedLeaderEpoch),
             known if known > epoch => Err(ErrorCode::UnknownLeaderEpoch),
@@ -329,7 +338,7 @@ impl Partition {
         if required_epoch.is_some_and(|epoch| epoch != leadership.epoch) {
             return Err(ErrorCode::NotLeaderOrFollower.into());
         }
-        if all && leadership.isr < leadership.min_isr {
+        if all && leadership.lacks_replicas() {
             return Err(ErrorCode::NotEnoughReplicas.into());
         }
         let log = state.log.as_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
@@ -378,7 +387,7 @@ impl Partition {
         let (Some(leadership), Some(log)) = (state.leadership, &mut state.log) else {
             return Vec::new();
         };
-        let synced = leadership.flush.counts_synced();
+        let synced = leadership.flush.counts_synced() && Rule::R18b.holds();
         let own_end = if synced { log.synced_end_offset() } else { log.log_end_offset() };
         let committed = match &state.replication {
             None => own_end,
@@ -420,7 +429,7 @@ impl Partition {
                     let offline = self.dir.log_dir().offline().is_some();
                     return offline.then_some(Err(ErrorCode::KafkaStorageError));
                 }
-                if leadership.isr < leadership.min_isr {
+                if leadership.lacks_replicas() {
                     return Some(Err(ErrorCode::NotEnoughReplicasAfterAppend));
                 }
                 Some(Ok(()))

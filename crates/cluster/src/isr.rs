@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use klamm_env::rules::Rule;
 use uuid::Uuid;
 
 use crate::image::Image;
@@ -46,7 +47,7 @@ pub fn isr_change(
         return None;
     }
     let mut next = now.state.clone();
-    next.isr = isr.to_vec();
+    next.isr = isr.iter().map(|member| listed(image, *member)).collect();
     next.elr = elr.to_vec();
     next.partition_epoch += 1;
     next.nonce = nonce;
@@ -56,13 +57,24 @@ pub fn isr_change(
     ]);
     for added in isr.iter().filter(|member| !now.isr.contains(member)) {
         let (broker, epoch) = (image.broker(added.id)?, image.broker_epoch(added.id)?);
-        if broker.broker_epoch != added.epoch || epoch.epoch != added.epoch {
+        let is_current = broker.broker_epoch == added.epoch && epoch.epoch == added.epoch;
+        if !is_current && Rule::R18.holds() {
             return None;
         }
         checks.insert((NodeKey::Broker(added.id).path(), broker.version));
         checks.insert((NodeKey::BrokerEpoch(added.id).path(), epoch.version));
     }
     let mut ops = vec![Op::set(NodeKey::Partition(topic.id, index).path(), encode(&next), version)];
-    ops.extend(checks.into_iter().map(|(path, version)| Op::check(path, version)));
+    let checks = checks.into_iter().filter(|_| Rule::R18.holds());
+    ops.extend(checks.map(|(path, version)| Op::check(path, version)));
     Some(ops)
+}
+
+/// How a member is listed: as it was when it joined. Written anew with every change, one that has
+/// nothing to do with it would vouch for what an unsound restart has cost it.
+fn listed(image: &Image, member: Member) -> Member {
+    match image.broker_epoch(member.id) {
+        Some(now) if !Rule::R18.holds() => Member { epoch: now.epoch, ..member },
+        _ => member,
+    }
 }

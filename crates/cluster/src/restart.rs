@@ -1,6 +1,7 @@
 //! What a broker still has after a restart (R2): judged once per process, from the files of the log
 //! directories as found before any write. Pure.
 
+use klamm_env::rules::Rule;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -172,7 +173,7 @@ pub fn next_epoch(last: Option<&EpochNode>, incarnation: Uuid, restart: Restart)
     let prev_epoch = last.map_or(0, |last| last.epoch);
     let epoch = prev_epoch + 1;
     let since = |flush, before: fn(&EpochNode) -> i64| match last {
-        Some(last) if restart.is_sound(flush) => before(last),
+        Some(last) if restart.is_sound(flush) || !Rule::R3.holds() => before(last),
         _ => epoch,
     };
     EpochNode {

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod files;
 pub mod network;
 pub mod random;
+pub mod rules;
 pub mod threads;
 
 mod real;

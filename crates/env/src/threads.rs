@@ -1,12 +1,18 @@
 //! Event loops and blocking work.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Sleep;
+
+use crate::random::Random;
 
 /// Starts event loops and runs what would block one.
 pub trait Threads: Send + Sync + 'static {
@@ -45,6 +51,8 @@ pub async fn run_blocking<T: Send + 'static>(
 pub struct Loop {
     handle: Handle,
     load: Arc<AtomicUsize>,
+    /// What is ready gets its turn after this; at once where there is none.
+    delay: Option<Delay>,
     // Dropping the last clone ends the loop's thread.
     _stop: Option<Arc<oneshot::Sender<()>>>,
 }
@@ -52,11 +60,17 @@ pub struct Loop {
 impl Loop {
     /// The loop that the caller runs on.
     pub fn current() -> Loop {
-        Loop { handle: Handle::current(), load: Arc::default(), _stop: None }
+        Loop { handle: Handle::current(), load: Arc::default(), delay: None, _stop: None }
+    }
+
+    /// The loop that the caller runs on, in the place of one on a thread that others keep waiting:
+    /// whatever is ready gets its turn after up to `max`.
+    pub fn current_but_late(random: Arc<dyn Random>, max: Duration) -> Loop {
+        Loop { delay: Some(Delay { random, max }), ..Loop::current() }
     }
 
     pub(crate) fn of_thread(handle: Handle, stop: oneshot::Sender<()>) -> Loop {
-        Loop { handle, load: Arc::default(), _stop: Some(Arc::new(stop)) }
+        Loop { handle, load: Arc::default(), delay: None, _stop: Some(Arc::new(stop)) }
     }
 
     /// Starts a task on this loop.
@@ -65,7 +79,13 @@ impl Loop {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.handle.spawn(task)
+        match &self.delay {
+            None => self.handle.spawn(task),
+            Some(delay) => {
+                let (task, delay) = (Box::pin(task), delay.clone());
+                self.handle.spawn(Late { task, delay, turn: None })
+            }
+        }
     }
 
     /// Connections that live here, as counted by [`Loop::enter`].
@@ -77,6 +97,44 @@ impl Loop {
     pub fn enter(&self) -> LoadGuard {
         self.load.fetch_add(1, Ordering::Relaxed);
         LoadGuard(Arc::clone(&self.load))
+    }
+}
+
+#[derive(Clone)]
+struct Delay {
+    random: Arc<dyn Random>,
+    max: Duration,
+}
+
+impl Delay {
+    fn draw(&self) -> Duration {
+        let max = u64::try_from(self.max.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(self.random.u64() % max.max(1))
+    }
+}
+
+impl std::fmt::Debug for Delay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Delay").field(&self.max).finish()
+    }
+}
+
+/// A task that gets its turn some time after it has become ready.
+struct Late<F> {
+    task: Pin<Box<F>>,
+    delay: Delay,
+    turn: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F: Future> Future for Late<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Late { task, delay, turn } = &mut *self;
+        let awaited = turn.get_or_insert_with(|| Box::pin(tokio::time::sleep(delay.draw())));
+        ready!(awaited.as_mut().poll(cx));
+        *turn = None;
+        task.as_mut().poll(cx)
     }
 }
 

@@ -16,6 +16,12 @@ pub(crate) const WALL_START_MS: i64 = 1_767_225_600_000;
 /// Longest time that a simulated blocking job (a sync, say) takes to get its thread, microseconds.
 const BLOCKING_DELAY_US_MAX: u64 = 2_000;
 
+/// The loop whose tasks wait for the disk.
+const SYNC_LOOP: &str = "klamm-sync";
+
+/// Longest time that a disk takes until it syncs: others ask and are answered meanwhile.
+const SYNC_DELAY_MAX: Duration = Duration::from_millis(10);
+
 /// The seams of one simulated host, all fed from `seed`. Make it inside the host's software, anew
 /// after every crash; `files` outlives the crash.
 pub fn env(seed: u64, files: Arc<dyn Files>) -> Env {
@@ -63,8 +69,13 @@ struct SimulatedThreads {
 }
 
 impl Threads for SimulatedThreads {
-    fn start_loops(&self, _name: &str, _count: usize) -> std::io::Result<Vec<Loop>> {
-        Ok(vec![Loop::current()])
+    fn start_loops(&self, name: &str, _count: usize) -> std::io::Result<Vec<Loop>> {
+        let random = || Arc::clone(&self.random) as Arc<dyn Random>;
+        let it = match name {
+            SYNC_LOOP => Loop::current_but_late(random(), SYNC_DELAY_MAX),
+            _ => Loop::current(),
+        };
+        Ok(vec![it])
     }
 
     fn queue_blocking(&self, job: Box<dyn FnOnce() + Send>) {

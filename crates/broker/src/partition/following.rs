@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_cluster::FlushClass;
+use klamm_env::rules::Rule;
 use klamm_log::{AppendError, Log, TruncateError};
 use klamm_protocol::ErrorCode;
 use thiserror::Error;
@@ -111,6 +112,7 @@ impl Partition {
     pub(crate) fn check_followed_epoch(&self, known: i32) -> Result<(), ErrorCode> {
         let epoch = self.following().ok_or(ErrorCode::NotLeaderOrFollower)?.epoch;
         match known {
+            _ if !Rule::R14.holds() => Ok(()),
             -1 => Ok(()),
             known if known < epoch => Err(ErrorCode::FencedLeaderEpoch),
             known if known > epoch => Err(ErrorCode::UnknownLeaderEpoch),
@@ -131,13 +133,15 @@ impl Partition {
         let mut state = self.lock();
         let (following, log) = state.follows(epoch)?;
         let offset = log.log_end_offset();
-        if following.flush.counts_synced() && log.synced_end_offset() < offset {
+        let is_synced = log.synced_end_offset() >= offset;
+        if following.flush.counts_synced() && !is_synced && Rule::R17.holds() {
             drop(state);
             self.mark_dirty();
             return Ok(None);
         }
         let last_epoch = log.epochs().epoch_for_offset(offset - 1).unwrap_or(-1);
-        let last_epoch = if offset > log.log_start_offset() { last_epoch } else { -1 };
+        let any = offset > log.log_start_offset();
+        let last_epoch = if any && Rule::R16.holds() { last_epoch } else { -1 };
         Ok(Some(FetchPosition { offset, last_epoch, log_start: log.log_start_offset() }))
     }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use klamm_cluster::Member;
+use klamm_env::rules::Rule;
 
 /// The state of the partition that is known to be in the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +190,7 @@ impl Progress {
     /// sync (R21). Followers that have just caught up are waited for, as they could never join under
     /// load otherwise.
     pub(crate) fn high_watermark(&self, high_watermark: i64, own_end: i64, lag: LagLimit) -> i64 {
-        if self.committed.isr.len() < self.committed.min_isr {
+        if self.committed.isr.len() < self.committed.min_isr && Rule::R21.holds() {
             return high_watermark;
         }
         let members = self.maximal_isr();
@@ -214,9 +215,14 @@ impl Progress {
 
     /// The ids, but for the leader's own.
     fn maximal_isr(&self) -> BTreeSet<i32> {
+        let others = |ids: &mut dyn Iterator<Item = i32>| ids.filter(|id| *id != self.me).collect();
+        if let Some(written) = &self.pending.change
+            && !Rule::R19.holds()
+        {
+            return others(&mut written.isr.iter().map(|member| member.id));
+        }
         let committed = self.committed.isr.iter().map(|member| member.id);
-        let all = committed.chain(self.pending.ids.iter().copied());
-        all.filter(|id| *id != self.me).collect()
+        others(&mut committed.chain(self.pending.ids.iter().copied()))
     }
 
     /// What a member holds for certain; -1 until it has said so in this epoch.
@@ -268,9 +274,7 @@ impl Progress {
             !self.committed.isr.iter().any(|member| member.id == fetch.id)
                 && replicas.contains(&fetch.id)
                 && standing(fetch.id) == Standing::Here(fetch.broker_epoch)
-                && fetch.offset >= high_watermark
-                && self.epoch_start.is_some_and(|start| fetch.offset >= start)
-                && !self.lags(follower.caught_up, lag)
+                && (self.has_caught_up(follower, high_watermark, lag) || !Rule::R20.holds())
         };
         let joining = self.followers.values().filter(joins);
         isr.extend(
@@ -287,6 +291,14 @@ impl Progress {
         }
         let elr = self.next_elr(&isr, replicas, &unsound);
         Some(IsrChange { isr, elr })
+    }
+
+    /// Whether a follower holds all that is committed, or may have been in an earlier epoch (R20).
+    fn has_caught_up(&self, follower: &Follower, high_watermark: i64, lag: LagLimit) -> bool {
+        let offset = follower.fetch.offset;
+        offset >= high_watermark
+            && self.epoch_start.is_some_and(|start| offset >= start)
+            && !self.lags(follower.caught_up, lag)
     }
 
     fn lags(&self, caught_up: Option<Duration>, lag: LagLimit) -> bool {

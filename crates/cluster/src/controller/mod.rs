@@ -9,6 +9,7 @@
 mod candidate;
 pub mod configs;
 pub mod deletion;
+mod durability;
 pub mod elect;
 mod handle;
 pub mod leaders;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::elect::{check_registration, first_state, flush_of_new, settle};
+use super::durability::flush_of_new;
+use super::elect::{check_registration, first_state, settle};
 use super::reassign::{end_moves, has_moves};
 use super::{Context, Reason, Write};
 use crate::image::{Image, Topic};

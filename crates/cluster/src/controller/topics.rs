@@ -6,7 +6,8 @@ use klamm_protocol::ErrorCode;
 use uuid::Uuid;
 
 use super::configs::{ConfigRules, check_all};
-use super::elect::{check_registration, first_state, flush_of_new};
+use super::durability::flush_of_new;
+use super::elect::{check_registration, first_state};
 use super::placement::{place, places};
 use super::{Context, Reason, Refusal, Write};
 use crate::image::{Image, Topic};

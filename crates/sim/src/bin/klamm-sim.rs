@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! klamm-sim SEED [--policy acked|os] [--losses N] [--lying-disk] [--summary]
-//! klamm-sim SEED --cluster [--set KEY=VALUE]... [--summary]
+//! klamm-sim SEED --cluster [--set KEY=VALUE]... [--without RULE] [--summary]
 //! ```
+//!
+//! `--without` is there in builds with feature `mutants`.
 //!
 //! `KLAMM_LOG` shows what the brokers log, on standard error.
 
 use std::process::ExitCode;
 
+use klamm_env::rules::Rule;
 use klamm_sim::disk::Lie;
 use klamm_sim::durability::{self, Policy};
 use klamm_sim::trace::Trace;
@@ -18,7 +21,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
 const USAGE: &str = "usage: klamm-sim SEED [--policy acked|os] [--losses N] [--lying-disk] \
-                     [--summary]\n       klamm-sim SEED --cluster [--set KEY=VALUE]... [--summary]";
+                     [--summary]\n       klamm-sim SEED --cluster [--set KEY=VALUE]... \
+                     [--without RULE] [--summary]";
 /// Power losses where none are given.
 const POWER_LOSSES: u32 = 4;
 
@@ -107,11 +111,26 @@ fn parse(arguments: &[String]) -> Result<(Chosen, bool), String> {
     }
     let mut scenario = cluster::Scenario::drawn(seed);
     while let Some(option) = rest.next() {
+        if option == "--without" {
+            switch_off(rest.next().ok_or_else(usage)?.parse()?)?;
+            continue;
+        }
         let setting = rest.next().filter(|_| option == "--set");
         let (key, value) = setting.and_then(|set| set.split_once('=')).ok_or_else(usage)?;
         scenario.set(key, value)?;
     }
     Ok((Chosen::Cluster(scenario), summary))
+}
+
+#[cfg(feature = "mutants")]
+fn switch_off(rule: Rule) -> Result<(), String> {
+    rule.switch_off();
+    Ok(())
+}
+
+#[cfg(not(feature = "mutants"))]
+fn switch_off(rule: Rule) -> Result<(), String> {
+    Err(format!("{rule:?} holds in this build: feature mutants"))
 }
 
 fn parse_durability<'a>(seed: u64, mut options: impl Iterator<Item = &'a str>) -> Option<Scenario> {

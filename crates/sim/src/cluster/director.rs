@@ -277,7 +277,7 @@ impl Director {
         self.look()?;
         let notes = std::mem::take(&mut *self.shared.lock());
         let ends = notes.ends.clone();
-        self.replicas.check_end(&self.machines, &self.rules, &ends, self.scenario.flush)?;
+        self.replicas.check_end(&self.machines, &self.rules, &ends)?;
         let mut outcome = verdict::judge(notes)?;
         for machine in &self.machines {
             let (name, print) = (&machine.name, machine.disk().fingerprint());
@@ -332,6 +332,8 @@ fn add_clients(
     };
     let admin = client("admin".to_owned());
     sim.client("admin", load::create_topic(admin));
+    let operator = client("operator".to_owned());
+    sim.client("operator", load::turn_acked(operator));
     for number in 0..scenario.producers {
         let name = format!("producer-{number}");
         sim.client(name.clone(), load::produce(client(name), number));

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_cluster::Member;
 use rand::Rng;
 
 use super::director::Director;
 use super::machine::{Machine, Process};
 use super::plan::Fault;
+use super::rules::Listed;
 use super::{Failure, machine_name};
-use crate::durability::Policy;
 
 /// Changes of a disk within which its power fails.
 const OPERATIONS_MAX: u64 = 200;
@@ -92,10 +93,13 @@ impl Director {
                 }
                 any
             }
-            Fault::PowerLoss => self.doom(lasts),
+            Fault::PowerLoss => self.doom(lasts)?,
             Fault::PowerLossAll => {
-                self.lose_all_power(lasts)?;
-                true
+                let is_durable = self.listed()?.iter().all(Listed::is_durable);
+                if is_durable {
+                    self.lose_all_power(lasts)?;
+                }
+                is_durable
             }
             Fault::Wipe => self.wipe(lasts)?,
             Fault::Stop => self.stop(lasts),
@@ -247,18 +251,29 @@ impl Director {
         self.look()
     }
 
-    /// One machine's power is to fail, in the middle of some work or between two.
-    fn doom(&mut self, lasts: Duration) -> bool {
-        if self.inflicted.dying.is_some() || self.scenario.flush == Policy::Os && !self.is_spare() {
-            return false;
+    /// One machine's power fails, in the middle of some work or between two where all may be lost
+    /// that is not durable.
+    fn doom(&mut self, lasts: Duration) -> Result<bool, Failure> {
+        if self.inflicted.dying.is_some() {
+            return Ok(false);
         }
-        let Some(victim) = self.victim() else { return false };
+        let Some(victim) = self.victim() else { return Ok(false) };
+        let listed = self.listed()?;
+        let not_durable = || listed.iter().filter(|partition| !partition.is_durable());
+        if !not_durable().all(|partition| self.is_whole(partition)) {
+            // Whom else that costs may be another one soon.
+            let is_spare = not_durable().all(|partition| self.is_spare(partition, victim.id));
+            if is_spare {
+                self.lose_power(&[victim], lasts)?;
+            }
+            return Ok(is_spare);
+        }
         if self.random.random_range(0..4) > 0 {
             victim.disk().die_after(self.random.random_range(1..OPERATIONS_MAX));
         }
         let at = self.now() + DYING_MAX.mul_f64(self.random.random_range(0.1..1.0));
         self.inflicted.dying = Some(Dying { broker: victim.id, at, lasts });
-        true
+        Ok(true)
     }
 
     fn lose_all_power(&mut self, lasts: Duration) -> Result<(), Failure> {
@@ -279,9 +294,7 @@ impl Director {
                 }
             }
             self.kill(machine);
-            if self.scenario.flush == Policy::Os {
-                self.excuse(machine);
-            }
+            self.replicas.note_dark(machine.id, self.rules.broker_epoch(machine.id));
             machine.disk().lose_power();
             self.inflicted.starts.insert(machine.id, self.now() + lasts);
             let print = machine.disk().fingerprint();
@@ -292,33 +305,34 @@ impl Director {
 
     /// Puts an empty disk into a machine whose past others still have.
     fn wipe(&mut self, lasts: Duration) -> Result<bool, Failure> {
-        if !self.is_spare() {
+        let Some(victim) = self.victim() else { return Ok(false) };
+        let is_spare = |partition: &Listed| self.is_spare(partition, victim.id);
+        if self.inflicted.dying.is_some() || !self.listed()?.iter().all(is_spare) {
             return Ok(false);
         }
-        let Some(victim) = self.victim() else { return Ok(false) };
         self.kill(&victim);
-        self.excuse(&victim);
+        self.replicas.note_wiped(victim.id, self.rules.broker_epoch(victim.id));
         victim.wipe();
         self.inflicted.starts.insert(victim.id, self.now() + lasts);
         self.look()?;
         Ok(true)
     }
 
-    /// What this machine had confirmed up to now is not on its disk any more.
-    fn excuse(&mut self, machine: &Machine) {
-        let epoch = self.rules.broker_epoch(machine.id);
-        self.replicas.excused.insert(machine.id, epoch);
+    fn listed(&self) -> Result<Vec<Listed>, Failure> {
+        Ok(self.rules.listed()?)
     }
 
-    /// Whether every partition has all its replicas in sync, with all that was confirmed: one of
-    /// them may forget it.
-    fn is_spare(&self) -> bool {
-        let listed = self.rules.listed().unwrap_or_default();
-        let excused = &self.replicas.excused;
-        let mut members = listed.iter().flat_map(|partition| &partition.node.isr);
-        listed.iter().all(|partition| partition.is_whole())
-            && members.all(|member| excused.get(&member.id).is_none_or(|at| member.epoch > *at))
-            && self.inflicted.dying.is_none()
+    /// Whether all replicas are in sync, with all that they confirmed: any of them may forget it,
+    /// whatever becomes of the ISR meanwhile.
+    fn is_whole(&self, partition: &Listed) -> bool {
+        let has_all = |member: &Member| !self.replicas.is_excused(partition, *member);
+        partition.is_whole() && partition.node.isr.iter().all(has_all)
+    }
+
+    /// Whether somebody else holds everything that was confirmed: `broker` may forget it now.
+    fn is_spare(&self, partition: &Listed, broker: i32) -> bool {
+        let mut members = partition.node.isr.iter().chain(&partition.node.elr);
+        members.any(|member| member.id != broker && !self.replicas.is_excused(partition, *member))
     }
 
     fn stop(&mut self, lasts: Duration) -> bool {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_client::{
-    Acks, Admin, ClientConfig, Cluster, Delivery, NewTopic, Producer, ProducerConfig,
-    ProducerRecord,
+    Acks, Admin, ClientConfig, Cluster, ConfigChange, Delivery, NewTopic, Producer, ProducerConfig,
+    ProducerRecord, ResourceKind,
 };
 use klamm_env::Env;
 use klamm_history::{self as history, Operation, Outcome, Send, Sent, TopicPartition};
@@ -96,6 +96,28 @@ pub(super) async fn create_topic(client: Client) -> turmoil::Result {
     }
     client.trace.line("the topic is made");
     client.shared.lock().topics_made = true;
+    Ok(())
+}
+
+/// Makes the topics `flush=acked` in the middle of the unrest, where the scenario says so.
+pub(super) async fn turn_acked(client: Client) -> turmoil::Result {
+    if !client.scenario.turns_acked {
+        return Ok(());
+    }
+    client.reach(Phase::Unrest).await;
+    let calm_us = u64::try_from(client.scenario.unrest.as_micros() / 2)?;
+    tokio::time::sleep(Duration::from_micros(client.below(calm_us))).await;
+    let admin = Admin::new(client.connect().await);
+    let changes = [("flush".to_owned(), ConfigChange::Set("acked".to_owned()))];
+    // That of the group is made when the first member comes.
+    let internal = (client.scenario.members > 0).then_some("__consumer_offsets");
+    for topic in internal.into_iter().chain([TOPIC]) {
+        while let Err(error) = admin.alter_configs(ResourceKind::Topic, topic, &changes).await {
+            client.trace.line(format_args!("{topic} is not turned yet: {error}"));
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    client.trace.line("the topics turn to flush=acked");
     Ok(())
 }
 

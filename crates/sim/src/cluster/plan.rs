@@ -115,7 +115,8 @@ impl Fault {
     /// Whether all that was acknowledged survives it by the rules, in this scenario.
     fn is_survivable(self, scenario: &Scenario) -> bool {
         match self {
-            Fault::PowerLossAll => scenario.flush == Policy::Acked,
+            // Where the topics turn, from then on.
+            Fault::PowerLossAll => scenario.flush == Policy::Acked || scenario.turns_acked,
             Fault::PowerLoss => scenario.flush == Policy::Acked || scenario.replication > 2,
             Fault::Wipe => scenario.replication > 2,
             Fault::Cut | Fault::CutOneWay | Fault::Isolate => scenario.brokers > 1,
@@ -209,6 +210,7 @@ mod tests {
         for seed in 0..50 {
             let mut scenario = Scenario::drawn(seed);
             scenario.set("flush", "os").expect("a policy");
+            scenario.set("turns-acked", "false").expect("a truth");
             let random = &mut SmallRng::seed_from_u64(seed);
             let planned = draw(&scenario, random);
             assert!(planned.iter().all(|planned| planned.fault != Fault::PowerLossAll));

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use klamm_cluster::Member;
 use klamm_protocol::records::Batch;
 
 use super::load::{TOPIC, value_of};
 use super::machine::Machine;
 use super::rules::{Listed, Rules};
 use crate::disk::SimulatedDisk;
-use crate::durability::Policy;
 use crate::stored::{self, BATCH_BYTES_MAX, StoredLog, told};
 
 /// A batch as all replicas have to have it: its bytes, and on which broker it was first seen.
@@ -23,9 +23,11 @@ type Content = (i64, i32, u64);
 pub(super) struct Replicas {
     /// By topic, partition, base offset and leader epoch.
     seen: BTreeMap<(Arc<str>, i32, i64, i32), Known>,
-    /// Brokers that have lost what they confirmed, by the rules of the flush class or with their
-    /// disk, and up to which broker epoch.
-    pub(super) excused: BTreeMap<i32, i64>,
+    /// Brokers that have lost their disk, and up to which broker epoch.
+    wiped: BTreeMap<i32, i64>,
+    /// Brokers that have lost their page cache, and up to which broker epoch: it is what partitions
+    /// that are not durable have.
+    dark: BTreeMap<i32, i64>,
     pub(super) looks: usize,
 }
 
@@ -33,6 +35,24 @@ pub(super) struct Replicas {
 type Values = BTreeMap<i64, u64>;
 
 impl Replicas {
+    /// What a broker had confirmed up to this registration went with its disk.
+    pub(super) fn note_wiped(&mut self, broker: i32, epoch: i64) {
+        self.wiped.insert(broker, epoch);
+    }
+
+    /// What a broker had confirmed up to this registration went with its page cache.
+    pub(super) fn note_dark(&mut self, broker: i32, epoch: i64) {
+        self.dark.insert(broker, epoch);
+    }
+
+    /// Whether a member may lack, by the rules, what it confirmed.
+    pub(super) fn is_excused(&self, partition: &Listed, member: Member) -> bool {
+        let of = |lost: &BTreeMap<i32, i64>| {
+            lost.get(&member.id).is_some_and(|epoch| member.epoch <= *epoch)
+        };
+        of(&self.wiped) || !partition.is_durable() && of(&self.dark)
+    }
+
     /// Looks at all disks as they are, page caches included.
     ///
     /// # Errors
@@ -92,7 +112,7 @@ impl Replicas {
     ) -> Result<(), String> {
         let mut members = partition.node.isr.iter().chain(&partition.node.elr);
         let Some(member) = members.find(|member| member.id == broker) else { return Ok(()) };
-        if self.excused.get(&broker).is_some_and(|excused| member.epoch <= *excused) {
+        if self.is_excused(partition, *member) {
             return Ok(());
         }
         let has = values(logs, partition)?;
@@ -116,14 +136,13 @@ impl Replicas {
         machines: &[Arc<Machine>],
         rules: &Rules,
         ends: &BTreeMap<i32, i64>,
-        flush: Policy,
     ) -> Result<(), String> {
         for partition in rules.listed()?.iter().filter(|partition| partition.topic == TOPIC) {
             let end = ends.get(&partition.partition).copied().unwrap_or(0);
             let mut first: Option<(i32, Vec<Content>)> = None;
             for machine in machines.iter().filter(|m| partition.replicas.contains(&m.id)) {
                 let disk = machine.disk().fork(0);
-                if flush == Policy::Acked {
+                if partition.is_durable() {
                     disk.lose_all_unsynced();
                 }
                 let logs = read(machine.id, &disk)?;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use klamm_cluster::Member;
 use klamm_cluster::nodes::broker::EpochNode;
 use klamm_cluster::nodes::controller::ControllerEpochNode;
 use klamm_cluster::nodes::topic::{AssignNode, NameNode, PartitionNode};
 use klamm_cluster::nodes::{NodeKey, NodeValue, decode};
 use klamm_cluster::tree::state::TreeState;
+use klamm_cluster::{FlushClass, Member};
 use uuid::Uuid;
 
 use crate::stored::told;
@@ -136,6 +136,7 @@ impl Rules {
             }
         }
         self.check_replicas(tree, key, now)?;
+        self.check_added(before, now)?;
         let Some(leader) = now.leader_member() else { return Ok(()) };
         let known = *self.leaders.entry((key, now.leader_epoch)).or_insert(leader);
         if known != leader {
@@ -163,6 +164,24 @@ impl Rules {
             let newest = self.broker_epochs.get(&member.id).map_or(0, |known| known.epoch);
             if member.epoch > newest {
                 return Err(format!("I17: {member:?} was never registered, {newest} was"));
+            }
+        }
+        Ok(())
+    }
+
+    /// I8: whoever is listed anew is listed as it is registered, or was an earlier entry lost.
+    fn check_added(
+        &self,
+        before: Option<&PartitionNode>,
+        now: &PartitionNode,
+    ) -> Result<(), String> {
+        let Some(before) = before else { return Ok(()) };
+        for member in &now.isr {
+            let newest = self.broker_epoch(member.id);
+            let stays = before.isr.contains(member) || before.elr.contains(member);
+            // An unclean election lists somebody whose past says nothing.
+            if !stays && member.epoch != newest {
+                return Err(format!("I8: {member:?} is added, registered as {newest}"));
             }
         }
         Ok(())
@@ -232,6 +251,11 @@ impl Rules {
 impl Listed {
     pub(super) fn in_sync(&self) -> BTreeSet<i32> {
         self.node.isr.iter().map(|member| member.id).collect()
+    }
+
+    /// Whether a member of the partition survives a power loss with all that it confirmed.
+    pub(super) fn is_durable(&self) -> bool {
+        self.node.flush == FlushClass::Acked
     }
 
     /// Whether every replica is in sync.

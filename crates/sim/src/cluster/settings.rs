@@ -25,6 +25,8 @@ pub struct Scenario {
     pub partitions: i32,
     /// The brokers' `flush`.
     pub flush: Policy,
+    /// The topics become `flush=acked` in the middle of the unrest.
+    pub turns_acked: bool,
     /// Producers.
     pub producers: u32,
     /// Members of the consumer group.
@@ -41,12 +43,14 @@ impl Scenario {
     /// What the seed draws.
     pub fn drawn(seed: u64) -> Scenario {
         let mut random = SmallRng::seed_from_u64(seed ^ 0x5ce4_a210);
+        let flush = if random.random_range(0..3) == 0 { Policy::Os } else { Policy::Acked };
         Scenario {
             seed,
             brokers: [3, 3, 3, 4, 5][random.random_range(0..5)],
             replication: 3,
             partitions: random.random_range(2..=4),
-            flush: if random.random_range(0..3) == 0 { Policy::Os } else { Policy::Acked },
+            flush,
+            turns_acked: flush == Policy::Os && random.random_bool(0.5),
             producers: random.random_range(2..=3),
             members: random.random_range(1..=2),
             unrest: Duration::from_secs(random.random_range(60..75)),
@@ -78,6 +82,7 @@ impl Scenario {
                 let flush = known.into_iter().find(|policy| policy.word() == value);
                 self.flush = flush.ok_or_else(refused)?;
             }
+            "turns-acked" => self.turns_acked = value.parse().map_err(|_| refused())?,
             "producers" => self.producers = number(1, 9)?,
             "members" => self.members = number(0, 9)?,
             "seconds" => self.unrest = seconds()?,
@@ -99,5 +104,4 @@ impl Scenario {
 }
 
 /// The keys of [`Scenario::set`].
-pub(super) const KEYS: &str =
-    "brokers, replication, partitions, flush, producers, members, seconds, recovery, faults";
+pub(super) const KEYS: &str = "brokers, replication, partitions, flush, turns-acked, producers, members, seconds, recovery, faults";
