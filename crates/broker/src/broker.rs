@@ -29,7 +29,7 @@ use crate::memory::Memory;
 use crate::offline_dirs::OfflineDirs;
 use crate::partitions::{Identity, Partitions};
 use crate::producer_ids::ProducerIds;
-use crate::replication::{self, EndFetchers, Fetchers, IsrChanges};
+use crate::replication::{self, EndFetchers, Fetchers, IsrChanges, Quotas};
 use crate::request::ListenerInfo;
 use crate::server::{Bound, Server, ServerLimits};
 use crate::{
@@ -69,6 +69,8 @@ pub struct Broker {
     pub(crate) isr_changes: IsrChanges,
     /// Follows the leaders of partitions that others lead.
     pub(crate) fetchers: Fetchers,
+    /// How fast replicas that are out of sync may catch up.
+    pub(crate) quotas: Quotas,
     config: Arc<ArcSwap<BrokerConfig>>,
     /// `zookeeper.lost.session=fence`.
     fences: bool,
@@ -334,6 +336,7 @@ fn build(
         Memory::new(usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX));
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let fences = config.zookeeper_lost_session == LostSession::Fence;
+    let quotas = Quotas::new(&env.clock, &config);
     let config = Arc::new(ArcSwap::from_pointee(config));
     let identity =
         Identity { broker_id: membership.broker_id(), first_epoch: membership.broker_epoch() };
@@ -353,6 +356,7 @@ fn build(
         fence: membership.fence(),
         isr_changes: IsrChanges::default(),
         fetchers,
+        quotas,
         config,
         fences,
         stopping: AtomicBool::new(false),

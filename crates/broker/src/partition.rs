@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::acks::Ack;
 use crate::data_dir::DataDir;
-use crate::replication::Progress;
+use crate::replication::{Progress, Throttled};
 use crate::topic_name;
 use crate::waiters::{Signal, Waiters, fire_all};
 pub(crate) use following::{FetchPosition, Fetched, FollowError, Following};
@@ -180,6 +180,8 @@ pub(crate) struct Partition {
     cleaning: AtomicBool,
     /// It is damaged or goes away.
     never_clean: AtomicBool,
+    leader_throttled: AtomicBool,
+    follower_throttled: AtomicBool,
     waiters: Waiters,
     /// Followers that wait for records, by the log end that they wait for.
     end_waiters: Waiters,
@@ -219,6 +221,8 @@ impl Partition {
             checkpoint_offered: AtomicBool::new(false),
             cleaning: AtomicBool::new(false),
             never_clean: AtomicBool::new(false),
+            leader_throttled: AtomicBool::new(false),
+            follower_throttled: AtomicBool::new(false),
             waiters: Waiters::default(),
             end_waiters: Waiters::default(),
         }
@@ -515,6 +519,20 @@ impl Partition {
     /// Says when a log of class os is synced for its own sake.
     pub(crate) fn set_flush_policy(&self, policy: FlushPolicy) {
         self.lock().unsynced.set_policy(policy);
+    }
+
+    /// Says which replication quotas are for it.
+    pub(crate) fn set_throttled(&self, throttled: Throttled) {
+        self.leader_throttled.store(throttled.leader, Ordering::Relaxed);
+        self.follower_throttled.store(throttled.follower, Ordering::Relaxed);
+    }
+
+    /// Which replication quotas are for it.
+    pub(crate) fn throttled(&self) -> Throttled {
+        Throttled {
+            leader: self.leader_throttled.load(Ordering::Relaxed),
+            follower: self.follower_throttled.load(Ordering::Relaxed),
+        }
     }
 
     /// Lets every waiting request look again.

@@ -19,7 +19,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::data_dir::DataDir;
 use crate::log_config::{flush_policy, log_config};
 use crate::partition::{Following, Leadership, Partition, Replication, Role};
-use crate::replication::Committed;
+use crate::replication::{Committed, ThrottledReplicas};
 
 /// A topic of which this broker hosts partitions.
 pub(crate) struct HostedTopic {
@@ -223,6 +223,7 @@ impl Partitions {
         let older = self.topic(&topic.name).filter(|known| known.id != topic.id);
         let mut gone = older.map_or(Vec::new(), |older| self.remove(older.id));
         let settings = self.config.load().topic(image.topic_config(&topic.name));
+        let throttled = ThrottledReplicas::of(&settings, self.identity.broker_id);
         let known = self.topic_of_id(topic.id);
         let count = usize::try_from(topic.partition_count()).unwrap_or(0);
         let mut partitions = vec![None; count];
@@ -240,6 +241,7 @@ impl Partitions {
             };
             partition.apply_state(state.partition_epoch, self.role(image, &state), Some(&config));
             partition.set_flush_policy(flush_policy(&settings));
+            partition.set_throttled(throttled.replica(state.index));
             if let Some(place) =
                 usize::try_from(state.index).ok().and_then(|at| partitions.get_mut(at))
             {

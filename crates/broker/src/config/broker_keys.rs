@@ -215,6 +215,14 @@ broker_table! {
         "Milliseconds that another broker may take to accept a connection, and to answer beyond what it was asked to wait.";
     replica_lag_time_max_ms: i64, "replica.lag.time.max.ms", Long, Some("30000"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
         "Milliseconds without having caught up after which a follower is not in sync any more.";
+    leader_replication_throttled_rate: i64, "leader.replication.throttled.rate", Long, MAX_LONG, Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
+        "Bytes a second that go to followers out of sync of the partitions that leader.replication.throttled.replicas lists, all topics together; Kafka does not read it at start.";
+    follower_replication_throttled_rate: i64, "follower.replication.throttled.rate", Long, MAX_LONG, Allowed::AtLeast(0), ClusterWide, Origin::Kafka,
+        "Bytes a second that are fetched from leaders, while out of sync, of the partitions that follower.replication.throttled.replicas lists, all topics together; Kafka does not read it at start.";
+    replication_quota_window_num: i32, "replication.quota.window.num", Int, Some("11"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
+        "Samples that the throttled rates of replication are measured over.";
+    replication_quota_window_size_seconds: i32, "replication.quota.window.size.seconds", Int, Some("1"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
+        "Seconds of each sample that the throttled rates of replication are measured over.";
     replica_selector_class: Option<String>, "replica.selector.class", String, None, Allowed::OneOf(SELECTORS), ReadOnly, Origin::Kafka,
         "How a consumer is sent to a replica near it: Kafka's RackAwareReplicaSelector by broker.rack and the consumer's client.rack; consumers read from leaders if not given.";
     controlled_shutdown_enable: bool, "controlled.shutdown.enable", Boolean, Some("true"), Allowed::Any, ReadOnly, Origin::Kafka,

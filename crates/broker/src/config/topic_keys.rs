@@ -67,11 +67,11 @@ topic_table! {
     flush_ms: i64, "flush.ms", Long, "9223372036854775807", Allowed::AtLeast(0), ["log.flush.interval.ms" * 1, "log.flush.scheduler.interval.ms" * 1], Origin::Kafka,
         "Milliseconds after which unsynced records are synced to disk whatever else is due.";
     follower_replication_throttled_replicas: Vec<String>, "follower.replication.throttled.replicas", List, "", Allowed::ThrottledReplicas, [], Origin::Kafka,
-        "Replicas whose fetching is held to the follower's replication rate, as partition:broker, or * for all. Klamm does not throttle yet: no effect.";
+        "Replicas whose fetching, while they are out of sync, is held to follower.replication.throttled.rate, as partition:broker, or * for all.";
     index_interval_bytes: i32, "index.interval.bytes", Int, "4096", Allowed::AtLeast(0), ["log.index.interval.bytes" * 1], Origin::Kafka,
         "Bytes of log between two entries of the offset index.";
     leader_replication_throttled_replicas: Vec<String>, "leader.replication.throttled.replicas", List, "", Allowed::ThrottledReplicas, [], Origin::Kafka,
-        "Replicas to which a leader sends no faster than its replication rate, as partition:broker, or * for all. Klamm does not throttle yet: no effect.";
+        "Replicas that, while they lead, send to followers out of sync no faster than leader.replication.throttled.rate, as partition:broker, or * for all.";
     local_retention_bytes: i64, "local.retention.bytes", Long, "-2", Allowed::AtLeast(-2), ["log.local.retention.bytes" * 1], Origin::Kafka,
         "Bytes to keep on the broker's own disks where remote storage is on; -2 means retention.bytes. Without remote storage it has no effect.";
     local_retention_ms: i64, "local.retention.ms", Long, "-2", Allowed::AtLeast(-2), ["log.local.retention.ms" * 1], Origin::Kafka,

@@ -18,6 +18,8 @@
 //!   that it holds all below ([`crate::replication`]). Only a registered broker is taken for one, on
 //!   the listener that brokers use among themselves; others are answered as Kafka answers one that is
 //!   not assigned.
+//! - What goes to a follower out of sync is held to `leader.replication.throttled.rate`, of the partitions
+//!   that the topic lists (KIP-73). While nothing may go, the answer waits.
 //! - From version 11 on a consumer may read from a follower, up to the high watermark that it knows,
 //!   and is sent to one in its rack where `replica.selector.class` says so (KIP-392). Followers hear
 //!   then of a higher one at once, and not with the next record or when `max_wait_ms` are over.
@@ -38,15 +40,17 @@ use klamm_protocol::messages::fetch::{
     FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use klamm_protocol::{EncodeError, ErrorCode, Records};
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::dispatch::{Frame, Reply, ReplyHeader};
 use crate::fetch_session::{FetchContext, NO_SESSION, Told, TopicRef, Wanted};
 use crate::partition::{Offsets, Partition};
+use crate::replication::Allowance;
 use crate::request::{Answer, RequestContext};
 use look::{Look, Registered, Scope};
-use replica::{Asker, Replica, are_followers_read, preferred, take_word};
+use replica::{Asker, Replica, Throttle, are_followers_read, preferred, take_word};
 
 /// The first version whose consumers know how to read from followers.
 const FOLLOWERS_SINCE: i16 = 11;
@@ -116,6 +120,8 @@ struct Part {
 struct Round {
     results: Vec<Result<Data, ErrorCode>>,
     bytes: u64,
+    /// When what is withheld may go, where something is.
+    opens: Option<Instant>,
 }
 
 /// What one partition gave.
@@ -128,12 +134,14 @@ struct Data {
     diverging: Option<(i32, i64)>,
     /// The replica that the consumer should rather ask.
     preferred: Option<i32>,
+    /// Whatever there is may not go yet.
+    withheld: bool,
 }
 
 impl Data {
     fn nothing(offsets: Offsets) -> Data {
         let slice = LogSlice::default();
-        Data { offsets, slice, aborted: None, diverging: None, preferred: None }
+        Data { offsets, slice, aborted: None, diverging: None, preferred: None, withheld: false }
     }
 
     /// Whether the asker has to hear of it at once.
@@ -192,11 +200,22 @@ impl Fetch {
     /// Looks at every partition once; where its disk has to be waited for, on a thread that may.
     async fn read(&self) -> Round {
         let mut left = self.max_bytes;
-        let mut round = Round { results: Vec::with_capacity(self.parts.len()), bytes: 0 };
+        let mut throttle = Throttle::new(&self.ctx, self.replica);
+        let results = Vec::with_capacity(self.parts.len());
+        let mut round = Round { results, bytes: 0, opens: None };
         for part in &self.parts {
             // Until something is found, one batch may be larger than all limits.
-            let data = part.read(self, left, round.bytes == 0).await;
+            let may_exceed = round.bytes == 0;
+            let data = match throttle.allows(part) {
+                Allowance::Bytes(bytes) => part.read(self, left.min(bytes), may_exceed).await,
+                Allowance::NothingFor(pause) => {
+                    round.opens.get_or_insert_with(|| Instant::now() + pause);
+                    let data = part.read(self, 0, false).await;
+                    data.map(|data| Data { withheld: true, ..data })
+                }
+            };
             let len = data.as_ref().map_or(0, |data| data.slice.len());
+            throttle.note(part, len);
             round.bytes += len;
             left = left.saturating_sub(len);
             round.results.push(data);
@@ -235,9 +254,11 @@ impl Fetch {
         known.zip(&round.results).any(news)
     }
 
-    /// Waits for the partitions' high watermarks until there is enough, or time is over.
+    /// Waits for the partitions' high watermarks until there is enough, or time is over. What is
+    /// withheld is not waited for but by time.
     async fn wait(self, mut round: Round) -> FetchReply {
-        let mut deadline = pin!(tokio::time::sleep(self.max_wait));
+        let deadline = Instant::now() + self.max_wait;
+        let mut alarm = pin!(sleep_until(deadline));
         loop {
             let wakes = &self.ctx.connection.wakes;
             let scope = self.scope();
@@ -252,9 +273,14 @@ impl Fetch {
                 }
                 continue;
             }
+            let until = round.opens.map_or(deadline, |opens| opens.min(deadline));
+            if alarm.deadline() != until {
+                alarm.as_mut().reset(until);
+            }
             let over = {
                 let fired = pin!(registered.signal.fired());
-                matches!(select(fired, &mut deadline).await, Either::Right(_))
+                let rang = matches!(select(fired, &mut alarm).await, Either::Right(_));
+                rang && until == deadline
             };
             drop(registered);
             round = self.read().await;
@@ -287,11 +313,14 @@ impl Fetch {
         };
         let response = FetchResponse { session_id, ..FetchResponse::default() };
         let mut reply = FetchReply { response, pieces: Vec::new() };
+        let mut throttle = Throttle::new(&self.ctx, self.replica);
         for ((part, result), kept) in self.parts.iter().zip(round.results).zip(kept) {
             if kept {
+                throttle.note(part, result.as_ref().map_or(0, |data| data.slice.len()));
                 self.add(&mut reply, part, result);
             }
         }
+        throttle.record();
         reply
     }
 

@@ -149,6 +149,15 @@ impl Partition {
         known.is_none_or(|known| known.progress.is_past_start(self.high_watermark()))
     }
 
+    /// Whether records become visible no faster than follower `id` takes them over.
+    pub(crate) fn waits_for(&self, id: i32) -> bool {
+        let state = self.lock();
+        state
+            .replication
+            .as_ref()
+            .is_some_and(|replicated| replicated.progress.waits_for(id, self.lag_limit(replicated)))
+    }
+
     /// The followers in sync that hold the record at `offset`, each with its log's end.
     pub(crate) fn holders(&self, offset: i64) -> Vec<(i32, i64)> {
         let state = self.lock();

@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::quota::Allowance;
 use super::session::{FetchSession, Key};
 use crate::broker::Broker;
 use crate::config::BrokerConfig;
@@ -40,6 +41,9 @@ const OPEN_MAX: usize = 16;
 const OPEN_ROUND: usize = 128;
 /// Pause until a leader is asked again that has not heard of its epoch yet.
 const NOT_YET_PAUSE: Duration = Duration::from_millis(50);
+/// Pause after which what the follower's quota has left out is looked at again: it may be in sync by
+/// then, or the quota another one.
+const HELD_BACK_MAX: Duration = Duration::from_secs(1);
 /// `timestamp` of ListOffsets that stands for the first offset.
 const EARLIEST: i64 = -2;
 
@@ -52,11 +56,22 @@ pub(super) struct Followed {
     ready: bool,
     /// After a failure it is left alone until then.
     not_before: Option<Instant>,
+    /// The leader's high watermark, as it was told last in this epoch.
+    high_watermark: Option<i64>,
+    /// When records came last: others are asked for first.
+    served: Option<Instant>,
 }
 
 impl Followed {
     pub(super) fn new(partition: Arc<Partition>, epoch: i32) -> Followed {
-        Followed { partition, epoch, ready: false, not_before: None }
+        Followed {
+            partition,
+            epoch,
+            ready: false,
+            not_before: None,
+            high_watermark: None,
+            served: None,
+        }
     }
 
     fn is_to_open(&self, now: Instant) -> bool {
@@ -123,7 +138,9 @@ impl Fetcher {
             }
             let Some(broker) = broker.upgrade() else { return };
             let config = broker.config();
-            let mut round = Round { broker, leader: self.leader, followed: &mut followed };
+            let leader = self.leader;
+            let mut round =
+                Round { broker, leader, followed: &mut followed, unsynced: false, opens: None };
             let failed = match round.run(&mut link).await {
                 Ok(Progressed::Yes) => continue,
                 Ok(Progressed::Waits(until)) => {
@@ -182,19 +199,27 @@ struct Round<'a> {
     broker: Arc<Broker>,
     leader: i32,
     followed: &'a mut BTreeMap<Key, Followed>,
+    /// What is on its way to the disk could not be asked for.
+    unsynced: bool,
+    /// When what the follower's quota has left out may be asked for, where it has.
+    opens: Option<Instant>,
 }
 
 impl Round<'_> {
     async fn run(&mut self, link: &mut Link) -> Result<Progressed, RoundError> {
         let config = self.broker.config();
         self.make_ready().await;
-        let wanted = self.positions(&config);
+        let mut wanted = self.positions(&config);
+        self.hold_back(&mut wanted, &config);
         if wanted.is_empty() {
             // An unfinished sync ends soon; what failed is left alone for a while.
             self.synced().await;
+            if self.unsynced {
+                return Ok(Progressed::Yes);
+            }
             let now = Instant::now();
             let pauses = self.followed.values().filter_map(|followed| followed.not_before);
-            let until = pauses.filter(|at| *at > now).min();
+            let until = pauses.filter(|at| *at > now).chain(self.opens).min();
             let until = until.filter(|_| !self.followed.values().any(|it| it.is_to_open(now)));
             return Ok(until.map_or(Progressed::Yes, Progressed::Waits));
         }
@@ -264,7 +289,10 @@ impl Round<'_> {
             }
             let position = match followed.partition.fetch_position(followed.epoch) {
                 Ok(Some(position)) => position,
-                Ok(None) => continue,
+                Ok(None) => {
+                    self.unsynced = true;
+                    continue;
+                }
                 Err(error) => {
                     failed(followed, &error, pause);
                     continue;
@@ -285,13 +313,55 @@ impl Round<'_> {
         wanted
     }
 
+    /// Leaves out what the follower's quota is for while it is used up, and asks for no more than it
+    /// allows (KIP-73). What is in sync is never held back.
+    fn hold_back(&mut self, wanted: &mut BTreeMap<Key, FetchPartition>, config: &BrokerConfig) {
+        let held: Vec<Key> = wanted
+            .iter()
+            .filter(|(key, asked)| self.is_held(**key, asked.fetch_offset))
+            .map(|(key, _)| *key)
+            .collect();
+        if held.is_empty() {
+            return;
+        }
+        match self.broker.quotas.follower.allowance(config) {
+            Allowance::Bytes(bytes) => {
+                let share = bytes / u64::try_from(held.len()).unwrap_or(u64::MAX);
+                let share = i32::try_from(share).unwrap_or(i32::MAX);
+                for key in held {
+                    let asked = wanted.get_mut(&key).expect("it is among them");
+                    asked.partition_max_bytes = asked.partition_max_bytes.min(share);
+                }
+            }
+            Allowance::NothingFor(pause) => {
+                self.opens = Some(Instant::now() + pause.min(HELD_BACK_MAX));
+                wanted.retain(|key, _| held.binary_search(key).is_err());
+            }
+        }
+    }
+
+    /// Whether the follower's quota is for this partition, whose log ends at `end`.
+    fn is_held(&self, key: Key, end: i64) -> bool {
+        let Some(followed) = self.followed.get(&key) else { return false };
+        if !followed.partition.throttled().follower {
+            return false;
+        }
+        let holds_all = followed.high_watermark.is_some_and(|committed| end >= committed);
+        let image = self.broker.image();
+        let state = image.topic_by_id(key.0).and_then(|topic| topic.partition(key.1));
+        let is_member = |state: klamm_cluster::Partition<'_>| {
+            state.isr.iter().any(|member| member.id == self.broker.id)
+        };
+        !holds_all && !state.is_some_and(is_member)
+    }
+
     fn request(
         &self,
         session: &mut FetchSession,
         wanted: BTreeMap<Key, FetchPartition>,
         config: &BrokerConfig,
     ) -> FetchRequest {
-        let asked = session.ask(wanted);
+        let asked = session.ask(wanted, |key| self.followed.get(key).and_then(|it| it.served));
         FetchRequest {
             replica_state: ReplicaState {
                 replica_id: self.broker.id,
@@ -315,7 +385,9 @@ impl Round<'_> {
             return 0;
         }
         let turns = self.followed.values().filter_map(|followed| followed.not_before);
-        let next = turns.filter(|at| *at > now).min().map(|at| at - now);
+        let next = turns.filter(|at| *at > now).chain(self.opens).min();
+        // In whole milliseconds, and not before.
+        let next = next.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
         let wait = next.map_or(wait_max(config), |next| next.min(wait_max(config)));
         i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)
     }
@@ -331,6 +403,12 @@ impl Round<'_> {
                 let key = (topic.topic_id, data.partition_index);
                 // What was not asked for is none of our business.
                 let Some(followed) = self.followed.get_mut(&key) else { continue };
+                if let Some(bytes) = records_in(&data) {
+                    followed.served = Some(Instant::now());
+                    if followed.partition.throttled().follower {
+                        self.broker.quotas.follower.record(bytes);
+                    }
+                }
                 let taken = take_one(followed, key, data, peer, self.broker.id, config).await;
                 match taken {
                     Ok(()) => {}
@@ -357,6 +435,14 @@ impl Round<'_> {
                 partition.end_waiters().remove(key);
             }
         }
+    }
+}
+
+/// The bytes of a partition's records, if there are any.
+fn records_in(data: &PartitionData) -> Option<u64> {
+    match &data.records {
+        Records::Inline(bytes) if !bytes.is_empty() => u64::try_from(bytes.len()).ok(),
+        _ => None,
     }
 }
 
@@ -401,6 +487,8 @@ async fn take_one(
         | ErrorCode::UnknownTopicId => return Err(FollowError::NotYet.into()),
         code => return Err(FollowError::Later(code.message().to_owned()).into()),
     }
+    followed.high_watermark = Some(data.high_watermark);
+    let Followed { partition, epoch, .. } = &*followed;
     let diverging = &data.diverging_epoch;
     if diverging.end_offset >= 0 {
         let own = partition.end_offset_for_epoch(diverging.epoch).ok_or(FollowError::Over)?;

@@ -11,7 +11,9 @@
 mod fetcher;
 mod fetchers;
 mod isr;
+mod meter;
 mod progress;
+mod quota;
 mod session;
 
 pub(crate) use fetchers::{EndFetchers, Fetchers};
@@ -19,3 +21,4 @@ pub(crate) use isr::{IsrChanges, led_with_others, run as change_isr};
 pub(crate) use progress::{
     Committed, IsrChange, LagLimit, Outcome, Progress, ReplicaFetch, Standing,
 };
+pub(crate) use quota::{Allowance, Quotas, Throttled, ThrottledReplicas};

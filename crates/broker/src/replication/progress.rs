@@ -202,6 +202,12 @@ impl Progress {
         held.fold(own_end, i64::min).max(high_watermark)
     }
 
+    /// Whether the high watermark waits for follower `id`: in sync, or about to be.
+    pub(crate) fn waits_for(&self, id: i32, lag: LagLimit) -> bool {
+        self.maximal_isr().contains(&id)
+            || self.followers.get(&id).is_some_and(|follower| self.may_join(follower, lag))
+    }
+
     /// The followers in sync that hold the record at `offset`, each with its log's end.
     pub(crate) fn holders(&self, offset: i64) -> Vec<(i32, i64)> {
         let members = self.committed.isr.iter().filter(|member| member.id != self.me);

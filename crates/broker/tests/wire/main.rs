@@ -21,5 +21,6 @@ mod restarts;
 mod sessions;
 mod settings;
 mod socket;
+mod throttling;
 mod topics;
 mod transactions;

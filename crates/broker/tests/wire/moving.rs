@@ -20,7 +20,7 @@ use crate::socket::{Socket, batch, records};
 
 /// A follower that is waited for in vain is waited for longer than a test takes; what has been put
 /// aside goes at once.
-const PATIENT: &[(&str, &str)] = &[
+pub(crate) const PATIENT: &[(&str, &str)] = &[
     ("replica.lag.time.max.ms", "30000"),
     ("replica.fetch.backoff.ms", "50"),
     ("replica.fetch.wait.max.ms", "100"),
@@ -36,7 +36,7 @@ fn stored_high_watermark(dir: &Path) -> Option<usize> {
 }
 
 /// A topic of one partition on these brokers, the preferred leader first.
-fn place(cluster: &Cluster, topic: &str, broker_ids: &[i32]) {
+pub(crate) fn place(cluster: &Cluster, topic: &str, broker_ids: &[i32]) {
     let assignment =
         CreatableReplicaAssignment { partition_index: 0, broker_ids: broker_ids.to_vec() };
     let topics = vec![CreatableTopic {
@@ -101,7 +101,7 @@ fn codes(response: &AlterPartitionReassignmentsResponse) -> Vec<ErrorCode> {
 }
 
 /// Asks for the partition's move, or for its end with `None`.
-fn reassign(cluster: &Cluster, topic: &str, replicas: Option<&[i32]>) -> ErrorCode {
+pub(crate) fn reassign(cluster: &Cluster, topic: &str, replicas: Option<&[i32]>) -> ErrorCode {
     let mut code = ErrorCode::NotController;
     eventually("the controller is known, and in office", || {
         let mut socket = cluster.connect(controller(cluster));
@@ -113,7 +113,7 @@ fn reassign(cluster: &Cluster, topic: &str, replicas: Option<&[i32]>) -> ErrorCo
 }
 
 /// What moves, as broker `id` knows it.
-fn moving(cluster: &Cluster, id: i32) -> Vec<OngoingPartitionReassignment> {
+pub(crate) fn moving(cluster: &Cluster, id: i32) -> Vec<OngoingPartitionReassignment> {
     let all = ListPartitionReassignmentsRequest { topics: None, ..Default::default() };
     let topics = cluster.connect(id).call(0, &all).topics;
     topics.into_iter().flat_map(|topic| topic.partitions).collect()
@@ -127,7 +127,7 @@ fn settled(cluster: &Cluster) {
 
 /// Replicas and in-sync replicas as every broker shows them, once these are the replicas and all of
 /// them are in sync; answers the leader.
-fn lies_on(cluster: &Cluster, topic: &str, replicas: &[i32]) -> i32 {
+pub(crate) fn lies_on(cluster: &Cluster, topic: &str, replicas: &[i32]) -> i32 {
     let mut leader = -1;
     eventually("it lies there, and all are in sync", || {
         cluster.ids().into_iter().all(|id| {
@@ -166,14 +166,14 @@ fn values(socket: &mut Socket, topic: &str) -> Vec<Bytes> {
 }
 
 /// A producer that looks for the leader whenever it has moved.
-struct Writer {
+pub(crate) struct Writer {
     topic: &'static str,
     socket: Option<Socket>,
     written: Vec<Bytes>,
 }
 
 impl Writer {
-    fn new(topic: &'static str) -> Writer {
+    pub(crate) fn new(topic: &'static str) -> Writer {
         Writer { topic, socket: None, written: Vec::new() }
     }
 
@@ -195,12 +195,12 @@ impl Writer {
         self.written.push(value.into());
     }
 
-    fn write_many(&mut self, cluster: &Cluster, count: usize) {
+    pub(crate) fn write_many(&mut self, cluster: &Cluster, count: usize) {
         (0..count).for_each(|_| self.write(cluster));
     }
 
     /// Everything that was acknowledged is there, in order; what was written again may be there twice.
-    fn check(&self, cluster: &Cluster, leader: i32) {
+    pub(crate) fn check(&self, cluster: &Cluster, leader: i32) {
         eventually("the leader shows all that was acknowledged", || {
             let mut shown = values(&mut cluster.connect(leader), self.topic);
             shown.dedup();

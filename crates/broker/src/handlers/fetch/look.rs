@@ -49,10 +49,16 @@ impl Scope {
 pub(super) type Found = (LogSlice, Option<Vec<Aborted>>);
 
 impl Look {
+    /// How far it has to look: nowhere, where nothing may be taken.
+    fn end(&self) -> i64 {
+        let takes = self.bytes_max > 0 || self.may_exceed;
+        if takes { self.scope.end(&self.offsets) } else { self.from }
+    }
+
     /// What can be had without waiting for the disk; `None` where it has to be waited for.
     pub(super) fn try_read(self, reader: &LogReader) -> Result<Option<Found>, ReadError> {
-        let Look { from, bytes_max, offsets, may_exceed, scope } = self;
-        let upper = scope.end(&offsets);
+        let Look { from, bytes_max, may_exceed, scope, .. } = self;
+        let upper = self.end();
         Ok(if scope == Scope::Stable {
             let found = reader.try_read_committed(from, bytes_max, upper, may_exceed)?;
             found.map(|(slice, aborted)| (slice, Some(aborted)))
@@ -64,8 +70,8 @@ impl Look {
 
     /// The same, waiting for the disk.
     pub(super) fn read(self, reader: &LogReader) -> Result<Found, ReadError> {
-        let Look { from, bytes_max, offsets, may_exceed, scope } = self;
-        let upper = scope.end(&offsets);
+        let Look { from, bytes_max, may_exceed, scope, .. } = self;
+        let upper = self.end();
         Ok(if scope == Scope::Stable {
             let (slice, aborted) = reader.read_committed(from, bytes_max, upper, may_exceed)?;
             (slice, Some(aborted))
@@ -102,14 +108,16 @@ impl<'a> Registered<'a> {
         let mut waiting = Vec::with_capacity(parts.len());
         for (part, result) in parts.iter().zip(&round.results) {
             let (Ok(partition), Ok(data)) = (&part.partition, result) else { continue };
-            let mut wait = |scope: Scope, from: i64| {
-                let beyond = awaited(scope, &data.offsets).max(from) + 1;
+            let mut wait = |scope: Scope, beyond: i64| {
                 let key = waiters(scope, partition).add(beyond, &signal);
                 waiting.push(Waiting { partition, scope, beyond, key });
             };
-            wait(scope, part.wanted.fetch_offset);
+            let seen = awaited(scope, &data.offsets);
+            // More of what is withheld changes nothing; a change of epoch does.
+            let more = seen.max(part.wanted.fetch_offset) + 1;
+            wait(scope, if data.withheld { i64::MAX } else { more });
             if tells {
-                wait(Scope::Committed, 0);
+                wait(Scope::Committed, data.offsets.high_watermark + 1);
             }
         }
         Registered { signal, waiting }

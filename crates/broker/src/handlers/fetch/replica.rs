@@ -3,7 +3,7 @@
 use klamm_protocol::messages::fetch::FetchRequest;
 
 use super::Part;
-use crate::replication::ReplicaFetch;
+use crate::replication::{Allowance, ReplicaFetch};
 use crate::request::RequestContext;
 
 /// A broker that follows.
@@ -77,6 +77,57 @@ pub(super) fn are_followers_read(ctx: &RequestContext) -> bool {
     let config = ctx.broker.config();
     let selector = config.replica_selector_class.as_deref().unwrap_or_default();
     selector.ends_with(".RackAwareReplicaSelector")
+}
+
+/// The leader's quota (KIP-73) in one look of a fetch.
+pub(super) struct Throttle<'a> {
+    ctx: &'a RequestContext,
+    /// The follower that asks; nobody else is held back.
+    replica: Option<Replica>,
+    /// What the quota allows, once something has to know.
+    allowance: Option<Allowance>,
+    /// Bytes of partitions that the quota is for.
+    bytes: u64,
+}
+
+impl Throttle<'_> {
+    pub(super) fn new(ctx: &RequestContext, replica: Option<Replica>) -> Throttle<'_> {
+        Throttle { ctx, replica, allowance: None, bytes: 0 }
+    }
+
+    /// What may go of this partition. Whom its high watermark waits for is not held back.
+    pub(super) fn allows(&mut self, part: &Part) -> Allowance {
+        const EVERYTHING: Allowance = Allowance::Bytes(u64::MAX);
+        let (Some(replica), Ok(partition)) = (self.replica, &part.partition) else {
+            return EVERYTHING;
+        };
+        if !partition.throttled().leader {
+            return EVERYTHING;
+        }
+        let broker = &self.ctx.broker;
+        let ask = || broker.quotas.leader.allowance(&broker.config());
+        let allowance = *self.allowance.get_or_insert_with(ask);
+        match allowance {
+            EVERYTHING => EVERYTHING,
+            _ if partition.waits_for(replica.id) => EVERYTHING,
+            Allowance::Bytes(bytes) => Allowance::Bytes(bytes.saturating_sub(self.bytes)),
+            Allowance::NothingFor(_) => allowance,
+        }
+    }
+
+    /// Notes what was found in this partition.
+    pub(super) fn note(&mut self, part: &Part, bytes: u64) {
+        if let (Some(_), Ok(partition)) = (self.replica, &part.partition)
+            && partition.throttled().leader
+        {
+            self.bytes += bytes;
+        }
+    }
+
+    /// All that was noted goes to the follower.
+    pub(super) fn record(self) {
+        self.ctx.broker.quotas.leader.record(self.bytes);
+    }
 }
 
 /// The follower that a consumer in `rack` should rather read from: in sync, in that rack, holding what

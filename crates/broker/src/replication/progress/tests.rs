@@ -103,6 +103,19 @@ fn nobody_waits_for_one_that_has_gone_to_join() {
 }
 
 #[test]
+fn the_high_watermark_waits_for_who_is_in_sync_or_about_to_be() {
+    let mut leader = leads(&[1, 2], 1);
+    assert!(leader.waits_for(2, at(0)) && !leader.waits_for(3, at(0)));
+    leader.fetched(fetch(3, 50), 100, Duration::ZERO);
+    assert!(!leader.waits_for(3, at(0)), "it is behind");
+    leader.fetched(fetch(3, 100), 120, Duration::from_secs(1));
+    assert!(leader.waits_for(3, at(1)), "it holds all that there was when it asked before");
+    assert!(!leader.waits_for(3, at(40)), "it has been behind for too long");
+    leader.begin(IsrChange { isr: members(&[1, 2, 3]), elr: Vec::new() });
+    assert!(leader.waits_for(3, at(40)), "it may be in sync by now");
+}
+
+#[test]
 fn who_leaves_below_min_insync_replicas_stays_eligible() {
     let leader = leads(&[1, 2, 3], 3);
     let of = |id| if id == 3 { Standing::Gone } else { Standing::Here(10) };
