@@ -16,6 +16,7 @@ pub(super) const ALL: &[Behaviour] = &[
     of(ApiKey::IncrementalAlterConfigs, "topics", increment_topic),
     of(ApiKey::IncrementalAlterConfigs, "brokers", increment_broker),
     of(ApiKey::IncrementalAlterConfigs, "lists", lists),
+    of(ApiKey::IncrementalAlterConfigs, "throttles", throttles),
 ];
 
 const TOPIC: i8 = 2;
@@ -312,5 +313,40 @@ fn lists(case: &mut Case) -> Step {
         &increment(TOPIC, &name, &[(throttled, APPEND, Some("0:0"))], false),
     );
     see(case, "replicas", TOPIC, &name, &[(throttled, "0:0")]);
+    Ok(())
+}
+
+/// As `kafka-reassign-partitions` sets replication quotas and takes them away.
+fn throttles(case: &mut Case) -> Step {
+    let (leader, follower) =
+        ("leader.replication.throttled.rate", "follower.replication.throttled.rate");
+    let rates = [(leader, SET, Some("50000")), (follower, SET, Some("60000"))];
+    case.ask("set", &increment(BROKER, "0", &rates, false));
+    see(case, "was set", BROKER, "0", &[(leader, "50000"), (follower, "60000")]);
+    case.ask("set for all", &increment(BROKER, "", &rates[..1], false));
+    see(case, "for all", BROKER, "", &[(leader, "50000")]);
+    for (step, value) in [("below zero", "-1"), ("no number", "fast"), ("none", "0")] {
+        case.ask(step, &increment(BROKER, "0", &[(leader, SET, Some(value))], true));
+    }
+    let moves = "replica.alter.log.dirs.io.max.bytes.per.second";
+    let gone = [(leader, DELETE, None), (follower, DELETE, None), (moves, DELETE, None)];
+    case.ask("delete", &increment(BROKER, "0", &gone, false));
+    case.ask("delete again", &increment(BROKER, "0", &gone, false));
+    case.ask("delete for all", &increment(BROKER, "", &gone[..1], false));
+    let (name, _) = case.topic("t", 2)?;
+    let (leads, follows) =
+        ("leader.replication.throttled.replicas", "follower.replication.throttled.replicas");
+    for value in ["0:0", "0:0,1:0,1:7", "*", ""] {
+        let lists = [(leads, SET, Some(value)), (follows, SET, Some(value))];
+        case.ask(&format!("list {value:?}"), &increment(TOPIC, &name, &lists, false));
+        see(case, &format!("listed {value:?}"), TOPIC, &name, &[(leads, value), (follows, value)]);
+    }
+    for value in ["0", "0:", ":0", "0:x", "-1:0", "0:0,*", "0:0:0"] {
+        let list = [(leads, SET, Some(value))];
+        case.ask(&format!("no list {value:?}"), &increment(TOPIC, &name, &list, true));
+    }
+    let lists = [(leads, DELETE, None), (follows, DELETE, None)];
+    case.ask("delete lists", &increment(TOPIC, &name, &lists, false));
+    see(case, "no lists", TOPIC, &name, &[(leads, ""), (follows, "")]);
     Ok(())
 }
