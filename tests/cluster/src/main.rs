@@ -14,6 +14,7 @@ mod fault;
 mod inject;
 mod last_read;
 mod load;
+mod moves;
 mod network;
 mod recording;
 mod replicas;
@@ -142,7 +143,11 @@ async fn run(options: &Options, dir: &Path) -> Result<bool, String> {
         consumer.end().await?;
     }
     let tools = match load::java() {
-        Some(java) => tools::faults(&java, &bootstrap, &stage.leaders().await?).await,
+        Some(java) => {
+            let mut faults = tools::faults(&java, &bootstrap, &stage.leaders().await?).await;
+            faults.extend(moves::faults(&java, &bootstrap, &cluster, dir).await);
+            faults
+        }
         None => {
             println!("left out: Kafka's tools");
             Vec::new()

@@ -9,10 +9,10 @@ use crate::stage::{PARTITIONS, TOPIC};
 
 /// `kafka-topics --describe` says of a partition.
 #[derive(Debug, PartialEq, Eq)]
-struct Described {
-    leader: i32,
-    replicas: Vec<i32>,
-    isr: Vec<i32>,
+pub(crate) struct Described {
+    pub(crate) leader: i32,
+    pub(crate) replicas: Vec<i32>,
+    pub(crate) isr: Vec<i32>,
 }
 
 /// What `kafka-topics --describe` says wrongly of a cluster that is whole, whose leaders are these.
@@ -51,23 +51,39 @@ pub(crate) async fn faults(
     faults
 }
 
-async fn describe(java: &[String], bootstrap: &str, what: &[&str]) -> Result<String, String> {
-    let said = Command::new(&java[0])
-        .args(&java[1..])
-        .args([
-            "org.apache.kafka.tools.TopicCommand",
-            "--bootstrap-server",
-            bootstrap,
-            "--describe",
-        ])
-        .args(what)
+/// The partitions of a topic, as `kafka-topics --describe` says.
+pub(crate) async fn described(
+    command: &[String],
+    bootstrap: &str,
+    topic: &str,
+) -> Result<BTreeMap<i32, Described>, String> {
+    Ok(parse(&describe(command, bootstrap, &["--topic", topic]).await?))
+}
+
+async fn describe(command: &[String], bootstrap: &str, what: &[&str]) -> Result<String, String> {
+    let words = [&["--describe"], what].concat();
+    java(command, "org.apache.kafka.tools.TopicCommand", bootstrap, &words).await
+}
+
+/// Runs one of Kafka's tools; answers what it says.
+pub(crate) async fn java(
+    command: &[String],
+    class: &str,
+    bootstrap: &str,
+    words: &[&str],
+) -> Result<String, String> {
+    let said = Command::new(&command[0])
+        .args(&command[1..])
+        .args([class, "--bootstrap-server", bootstrap])
+        .args(words)
         .output()
         .await
-        .map_err(|error| format!("{}: {error}", java[0]))?;
+        .map_err(|error| format!("{}: {error}", command[0]))?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
     if said.status.success() {
-        Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+        Ok(text)
     } else {
-        Err(format!("kafka-topics: {}", String::from_utf8_lossy(&said.stderr)))
+        Err(format!("{class} {words:?}: {text}{}", String::from_utf8_lossy(&said.stderr)))
     }
 }
 
