@@ -34,6 +34,13 @@ fn a_cluster_survives_its_faults() {
     print!("{}", told(3, &["--summary"]));
 }
 
+/// What disks have lost comes back at a rate at which that takes a third of the time; at a fifth of that
+/// rate it would take too long.
+#[test]
+fn a_cluster_survives_its_faults_while_replication_is_throttled() {
+    print!("{}", told(5, &["--summary", "--set", "throttle=100000"]));
+}
+
 /// A producer's batch failed for want of time, and the one behind it was acknowledged: it gave the
 /// sequence of that one to new records, which a broker then took for the old ones.
 #[test]

@@ -78,9 +78,13 @@ impl Client {
 pub(super) async fn create_topic(client: Client) -> turmoil::Result {
     let cluster = client.connect().await;
     let scenario = &client.scenario;
+    let sides = ["leader", "follower"].into_iter().filter(|_| scenario.throttle.is_some());
+    let listed = |side| (format!("{side}.replication.throttled.replicas"), "*".to_owned());
+    let throttled = sides.map(listed).collect();
     let topic = NewTopic {
         partitions: Some(scenario.partitions),
         replication_factor: Some(scenario.replication),
+        configs: throttled,
         ..NewTopic::new(TOPIC)
     };
     let admin = Admin::new(cluster);

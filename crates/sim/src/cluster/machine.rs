@@ -164,6 +164,7 @@ impl Machine {
 fn settings(scenario: &Scenario, id: i32) -> Vec<(String, String)> {
     let name = machine_name(id);
     let replication = scenario.replication.to_string();
+    let rate = scenario.throttle.map_or(i64::MAX, i64::from).to_string();
     let set = [
         ("broker.id", id.to_string()),
         ("listeners", format!("PLAINTEXT://0.0.0.0:{PORT}")),
@@ -182,6 +183,8 @@ fn settings(scenario: &Scenario, id: i32) -> Vec<(String, String)> {
         ("replica.fetch.wait.max.ms", "200".to_owned()),
         ("replica.socket.timeout.ms", "3000".to_owned()),
         ("log.cleaner.backoff.ms", "1000".to_owned()),
+        ("leader.replication.throttled.rate", rate.clone()),
+        ("follower.replication.throttled.rate", rate),
     ];
     set.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

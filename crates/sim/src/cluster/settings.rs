@@ -31,6 +31,8 @@ pub struct Scenario {
     pub producers: u32,
     /// Members of the consumer group.
     pub members: u32,
+    /// Bytes a second at which replicas out of sync catch up, if they are held to a rate; never drawn.
+    pub throttle: Option<u32>,
     /// How long the faults last, at least.
     pub unrest: Duration,
     /// Within this time after the faults all must be well.
@@ -53,6 +55,7 @@ impl Scenario {
             turns_acked: flush == Policy::Os && random.random_bool(0.5),
             producers: random.random_range(2..=3),
             members: random.random_range(1..=2),
+            throttle: None,
             unrest: Duration::from_secs(random.random_range(60..75)),
             recovery_max: RECOVERY_MAX,
             faults: Vec::new(),
@@ -85,6 +88,7 @@ impl Scenario {
             "turns-acked" => self.turns_acked = value.parse().map_err(|_| refused())?,
             "producers" => self.producers = number(1, 9)?,
             "members" => self.members = number(0, 9)?,
+            "throttle" => self.throttle = Some(number(1, u32::MAX)?),
             "seconds" => self.unrest = seconds()?,
             "recovery" => self.recovery_max = seconds()?,
             "faults" => {
@@ -104,4 +108,5 @@ impl Scenario {
 }
 
 /// The keys of [`Scenario::set`].
-pub(super) const KEYS: &str = "brokers, replication, partitions, flush, turns-acked, producers, members, seconds, recovery, faults";
+pub(super) const KEYS: &str = "brokers, replication, partitions, flush, turns-acked, producers, \
+                               members, throttle, seconds, recovery, faults";
