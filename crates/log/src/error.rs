@@ -118,6 +118,14 @@ pub enum AppendError {
         /// The newest in the log.
         latest: i32,
     },
+    /// A follower was given a batch of an epoch that its leader does not lead in yet.
+    #[error("a batch of leader epoch {epoch}, which is newer than its leader's {leader_epoch}")]
+    EpochAboveLeaders {
+        /// The batch's.
+        epoch: i32,
+        /// The leader's.
+        leader_epoch: i32,
+    },
     /// A follower was given a batch that does not continue its log.
     #[error("offset {offset} does not continue the log, which ends at {log_end_offset}")]
     OffsetsOutOfOrder {
@@ -150,7 +158,9 @@ impl AppendError {
                 ErrorCode::InvalidProducerEpoch
             }
             AppendError::StaleLeaderEpoch { .. } => ErrorCode::NotLeaderOrFollower,
-            AppendError::OffsetsOutOfOrder { .. } => ErrorCode::UnknownServerError,
+            AppendError::EpochAboveLeaders { .. } | AppendError::OffsetsOutOfOrder { .. } => {
+                ErrorCode::UnknownServerError
+            }
         }
     }
 

@@ -234,12 +234,19 @@ fn a_follower_keeps_offsets_and_epochs() {
         let from = follower.log_end_offset();
         let slice = leader.reader().read(from, 500, i64::MAX, true).expect("read");
         let bytes = slice.read().expect("read");
-        follower.append_as_follower(&bytes, NOW_MS).expect("appended");
-        let again = follower.append_as_follower(&bytes, NOW_MS).expect_err("refused");
+        follower.append_as_follower(&bytes, 3, NOW_MS).expect("appended");
+        let again = follower.append_as_follower(&bytes, 3, NOW_MS).expect_err("refused");
         assert!(matches!(again, AppendError::OffsetsOutOfOrder { .. }), "{again}");
     }
     assert_eq!(read_all(&follower.reader(), 0), read_all(&leader.reader(), 0));
     assert_eq!(*follower.epochs(), *leader.epochs());
+    let mut newer = batch(&["c"]);
+    set_base_offset(&mut newer, follower.log_end_offset());
+    klamm_protocol::records::set_leader_epoch(&mut newer, 4);
+    let refused = follower.append_as_follower(&newer, 3, NOW_MS).expect_err("of a later epoch");
+    let expected = matches!(refused, AppendError::EpochAboveLeaders { epoch: 4, leader_epoch: 3 });
+    assert!(expected, "{refused}");
+    follower.append_as_follower(&newer, 4, NOW_MS).expect("its own");
 }
 
 // --- idempotence ---
@@ -483,7 +490,7 @@ fn hazard_48_a_segment_ends_before_its_offsets_no_longer_fit_its_index() {
     let edge = i64::from(i32::MAX);
     let offsets = [0, edge, edge + 1, 2 * edge + 1, 2 * edge + 2];
     for offset in offsets {
-        log.append_as_follower(&at(offset), NOW_MS).expect("compaction leaves such holes");
+        log.append_as_follower(&at(offset), 0, NOW_MS).expect("compaction leaves such holes");
     }
     assert_eq!(log.segment_count(), 3, "two batches fit each of the first two");
     Fixture::close(log);

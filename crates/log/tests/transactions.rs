@@ -217,7 +217,7 @@ fn a_follower_indexes_each_of_several_transactions_of_one_append() {
         klamm_protocol::records::set_leader_epoch(&mut part, 0);
         records.extend(part);
     }
-    log.append_as_follower(&records, NOW_MS).expect("appended");
+    log.append_as_follower(&records, 0, NOW_MS).expect("appended");
     assert_eq!(indexed(&log.reader()), [entry(1, [0, 2, 1]), entry(2, [1, 4, 3])]);
     assert_indexed(&fixture, &log);
 }

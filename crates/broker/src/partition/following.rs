@@ -163,9 +163,19 @@ impl Partition {
         let now_ms = self.env.clock.wall_ms();
         let mut state = self.lock();
         let (following, log) = state.follows(epoch)?;
+        let Fetched { log_start, high_watermark, .. } = *fetched;
+        // Where the follower begins as well it deletes what lies before, so the word is looked at.
+        if !(0..=high_watermark).contains(&log_start) {
+            let reason = format!(
+                "leader {} of epoch {epoch} says that its log begins at {log_start}, and that it is \
+                 committed up to {high_watermark}",
+                following.leader
+            );
+            return Err(FollowError::Contradiction(reason));
+        }
         let before = log.log_end_offset();
         if !fetched.records.is_empty()
-            && let Err(error) = log.append_as_follower(&fetched.records, now_ms)
+            && let Err(error) = log.append_as_follower(&fetched.records, epoch, now_ms)
         {
             let error = FollowError::from(error);
             drop(state);
@@ -330,5 +340,84 @@ mod tests {
         assert_eq!(reader.log_end_offset(), 0);
         let over = partition.truncate(0, 0).await;
         assert!(matches!(over, Err(FollowError::Over)), "{over:?}");
+    }
+
+    /// A follower of broker 2 in leader epoch 0, that holds nothing yet.
+    async fn follower() -> (TempDir, Arc<Partition>) {
+        let env = Env::real().expect("an environment");
+        let folder = TempDir::new().expect("a folder");
+        let log_dir = LogDir::open(Arc::clone(&env.files), folder.path()).expect("taken");
+        let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
+        let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
+        let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config));
+        follow(&partition, 0, -1);
+        partition.open().await.expect("opened");
+        (folder, partition)
+    }
+
+    fn follow(partition: &Partition, epoch: i32, unclean_epoch: i32) {
+        let follows = Following { leader: 2, epoch, flush: FlushClass::Acked, unclean_epoch };
+        partition.apply(Role::Follows(follows), &LogConfig::default());
+    }
+
+    /// One record as the leader of `epoch` sends it, and that all up to it is committed.
+    fn committed(offset: i64, epoch: i32) -> Fetched {
+        let mut builder = BatchBuilder::new(Compression::None, usize::MAX);
+        builder.append(&NewRecord::default()).expect("no bound");
+        builder.set_base_offset(offset);
+        builder.set_leader_epoch(epoch);
+        let records = builder.build().expect("nothing is compressed");
+        Fetched { records, high_watermark: offset + 1, log_start: 0 }
+    }
+
+    /// HAZARDS 99: a replica behind an unclean election can truncate below what it knows to be
+    /// committed, once: not before the election, and not what was written after it.
+    #[tokio::test]
+    async fn hazard_99_only_an_unclean_election_after_the_last_record_may_cost_what_is_committed() {
+        let (_folder, partition) = follower().await;
+        partition.append_fetched(0, &committed(0, 0)).expect("taken");
+        partition.append_fetched(0, &committed(1, 0)).expect("taken");
+        assert_eq!(partition.high_watermark(), 2);
+        let refused = |cut: Result<(), FollowError>| {
+            assert!(matches!(cut, Err(FollowError::Contradiction(_))), "{cut:?}");
+            assert_eq!(partition.high_watermark(), 2);
+        };
+        follow(&partition, 1, -1);
+        refused(partition.truncate(1, 1).await);
+        // Uncleanly elected in epoch 2: it may lack what was committed before.
+        follow(&partition, 2, 2);
+        partition.truncate(2, 1).await.expect("its log is the one that counts");
+        assert_eq!(partition.high_watermark(), 1);
+        partition.append_fetched(2, &committed(1, 2)).expect("taken");
+        assert_eq!(partition.high_watermark(), 2);
+        // What was committed since is safe, in that epoch and in later ones.
+        refused(partition.truncate(2, 1).await);
+        follow(&partition, 3, 2);
+        refused(partition.truncate(3, 0).await);
+    }
+
+    /// What a leader says is held against what cannot be.
+    #[tokio::test]
+    async fn what_no_leader_of_the_epoch_can_say_changes_nothing() {
+        let (_folder, partition) = follower().await;
+        follow(&partition, 4, -1);
+        partition.append_fetched(4, &committed(0, 4)).expect("taken");
+        let from_the_future = committed(1, 5);
+        let begins_beyond = Fetched { log_start: 2, ..committed(1, 4) };
+        let begins_below_zero = Fetched { log_start: -1, ..committed(1, 4) };
+        for fetched in
+            [from_the_future, Fetched { high_watermark: 1, ..begins_beyond }, begins_below_zero]
+        {
+            let refused = partition.append_fetched(4, &fetched);
+            assert!(
+                matches!(refused, Err(FollowError::Contradiction(_))),
+                "{fetched:?}: {refused:?}"
+            );
+            let reader = partition.reader().expect("open");
+            assert_eq!((reader.log_start_offset(), reader.log_end_offset()), (0, 1));
+            assert_eq!(partition.end_offset_for_epoch(4), Some((4, 1)));
+            assert_eq!(partition.end_offset_for_epoch(5), Some((-1, -1)), "no such epoch began");
+        }
+        partition.append_fetched(4, &committed(1, 4)).expect("a sound one is taken");
     }
 }

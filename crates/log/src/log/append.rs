@@ -135,14 +135,15 @@ impl Log {
         })
     }
 
-    /// Appends batches that a leader has given offsets and epochs; all or none.
+    /// Appends batches that the leader of `leader_epoch` sent, with offsets and epochs; all or none.
     ///
     /// # Errors
-    /// When a batch is damaged or does not continue the log, the disk is full, or the log is
-    /// offline. The log is unchanged.
+    /// When a batch is damaged, does not continue the log or is of a later epoch than the leader, the
+    /// disk is full, or the log is offline. The log is unchanged.
     pub fn append_as_follower(
         &mut self,
         records: &[u8],
+        leader_epoch: i32,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         self.check_online()?;
@@ -163,6 +164,9 @@ impl Log {
                 return Err(AppendError::StaleLeaderEpoch { epoch: stale, latest: epoch });
             }
             epoch = header.partition_leader_epoch;
+            if epoch > leader_epoch {
+                return Err(AppendError::EpochAboveLeaders { epoch, leader_epoch });
+            }
             next_offset = header.next_offset();
             batches.push(NewBatch::new(header, rest));
             rest = &rest[header.size()..];
