@@ -69,6 +69,21 @@ pub(crate) enum PeerError {
     },
 }
 
+impl PeerError {
+    /// The broker is there, and what it says is not the protocol.
+    pub(crate) fn is_nonsense(&self) -> bool {
+        match self {
+            PeerError::Decode { .. } => true,
+            PeerError::Lost { error, .. } => error.kind() == io::ErrorKind::InvalidData,
+            PeerError::Connect { .. } | PeerError::Late { .. } | PeerError::Encode { .. } => false,
+        }
+    }
+}
+
+fn nonsensical(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
 /// Where brokers reach broker `id`: on the listener that it names for them.
 pub(crate) fn inter_broker_endpoint(image: &Image, id: i32) -> Option<&Endpoint> {
     let broker = image.broker(id)?;
@@ -151,7 +166,7 @@ impl Peer {
         let (answered, response) = decode_response::<R>(version, answer).map_err(nonsense)?;
         if answered != correlation_id {
             let reason = format!("answer {answered} where {correlation_id} was due");
-            return Err(PeerError::Lost { broker, error: io::Error::other(reason) });
+            return Err(PeerError::Lost { broker, error: nonsensical(reason) });
         }
         Ok(response)
     }
@@ -161,7 +176,7 @@ impl Peer {
         self.stream.flush().await?;
         let mut prefix = [0; 4];
         self.stream.read_exact(&mut prefix).await?;
-        let len = frame_len(prefix, self.answer_bytes_max).map_err(io::Error::other)?;
+        let len = frame_len(prefix, self.answer_bytes_max).map_err(nonsensical)?;
         let mut frame = BytesMut::new();
         while frame.len() < len {
             let missing = len - frame.len();

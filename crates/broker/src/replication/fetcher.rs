@@ -157,7 +157,12 @@ impl Fetcher {
                 }
                 Err(error) => error,
             };
-            debug!(leader = self.leader, "{failed}");
+            match &failed {
+                RoundError::Peer(error) if error.is_nonsense() => {
+                    warn!(leader = self.leader, "nothing of its answer is taken over: {failed}");
+                }
+                _ => debug!(leader = self.leader, "{failed}"),
+            }
             link = Link::default();
             tokio::select! {
                 biased;
