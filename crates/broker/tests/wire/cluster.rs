@@ -6,19 +6,24 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use klamm_broker::config::load;
 use klamm_broker::{Broker, HomeFactory, MembershipError, RunningBroker, StartError};
+use klamm_cluster::nodes::broker::RegistrationNode;
+use klamm_cluster::nodes::{NodeKey, decode};
 use klamm_cluster::tree::embedded::EmbeddedHome;
-use klamm_cluster::tree::{Home, SessionId, Tree, TreeError};
+use klamm_cluster::tree::{CreateMode, Home, Node, Op, SessionId, Tree, TreeError};
 use klamm_env::{Env, Loop, Threads};
+use klamm_log::LogDirError;
 use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use klamm_protocol::messages::metadata::{MetadataResponsePartition, MetadataResponseTopic};
 use klamm_protocol::messages::{CreateTopicsRequest, MetadataRequest, MetadataResponse};
 use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::broker::eventually;
 use crate::socket::Socket;
@@ -46,6 +51,44 @@ struct Member {
 pub(crate) struct Hanging {
     running: RunningBroker,
     sessions: Arc<Mutex<Vec<SessionId>>>,
+}
+
+impl Hanging {
+    /// Where it was reached.
+    pub(crate) fn address(&self) -> &str {
+        self.running.address()
+    }
+}
+
+/// A session with the tree of a cluster.
+pub(crate) struct TreeSession<'a> {
+    tree: Arc<dyn Tree>,
+    runtime: &'a Runtime,
+}
+
+impl TreeSession<'_> {
+    /// The content of a node, if there is one.
+    pub(crate) fn get(&self, path: &str) -> Option<Bytes> {
+        let found = self.runtime.block_on(self.tree.find(path)).expect("the tree is there");
+        found.map(|node| node.data)
+    }
+
+    /// Makes a node.
+    pub(crate) fn create(&self, path: &str, data: &'static str) {
+        let created = self.tree.create(path, data.into(), CreateMode::Persistent);
+        self.runtime.block_on(created).expect("created");
+    }
+
+    /// Puts `data` into a node, whatever was there.
+    pub(crate) fn set(&self, path: &str, data: impl Into<Bytes>) {
+        let set = Op::Set { path: path.to_owned(), data: data.into(), expected: None };
+        self.runtime.block_on(self.tree.multi(vec![set])).expect("written");
+    }
+
+    /// Everything below `/`, with versions.
+    pub(crate) fn everything(&self) -> Vec<(String, Node)> {
+        self.runtime.block_on(self.tree.subtree("/")).expect("the tree is there")
+    }
 }
 
 /// A thread with a runtime, on which all of a broker runs: it ends like a process.
@@ -152,6 +195,11 @@ impl Cluster {
 
     /// Starts a broker on what its disk holds.
     pub(crate) fn start_broker(&mut self, id: i32) {
+        self.try_start_broker(id).expect("a broker");
+    }
+
+    /// The same, where it may be refused.
+    pub(crate) fn try_start_broker(&mut self, id: i32) -> Result<(), StartError> {
         let sessions = Arc::new(Mutex::new(Vec::new()));
         let way = Way { home: Arc::clone(&self.home), sessions: Arc::clone(&sessions) };
         let mut settings = self.settings.clone();
@@ -168,20 +216,39 @@ impl Cluster {
         assert_eq!(loaded.reports, Vec::<String>::new());
         let process = Process::start();
         let homes: Arc<dyn HomeFactory> = Arc::new(Ways(Arc::new(way)));
-        let mut running = None;
+        let (mut running, mut refused) = (None, None);
         eventually("whoever had the directory has let it go", || {
             let threads = Arc::new(OneRuntime(process.handle.clone()));
             let env = Env { threads, ..Env::real().expect("an environment") };
             let config = loaded.config.clone();
             match process.run(Broker::start_with(env, config, Some(Arc::clone(&homes)))) {
                 Ok(started) => running = Some(started),
-                Err(StartError::Membership(MembershipError::LogDir(_))) => return false,
-                Err(error) => panic!("no broker: {error}"),
+                Err(StartError::Membership(MembershipError::LogDir(LogDirError::InUse {
+                    ..
+                }))) => return false,
+                Err(error) => refused = Some(error),
             }
             true
         });
-        let running = running.expect("started");
+        let Some(running) = running else {
+            process.end();
+            return Err(refused.expect("why it did not start"));
+        };
         self.brokers.insert(id, Member { running, process, sessions });
+        Ok(())
+    }
+
+    /// A session with the common tree, for what no broker does.
+    pub(crate) fn tree(&self) -> TreeSession<'_> {
+        let tree = self.runtime.block_on(self.home.connect()).expect("a session");
+        TreeSession { tree, runtime: &self.runtime }
+    }
+
+    /// The broker epoch of a registered broker.
+    pub(crate) fn broker_epoch(&self, id: i32) -> i64 {
+        let path = NodeKey::Broker(id).path();
+        let node = self.tree().get(&path).expect("it is registered");
+        decode::<RegistrationNode>(&path, &node).expect("readable").broker_epoch
     }
 
     /// Ends a broker without a word: its connections break, its session is over.
@@ -215,6 +282,23 @@ impl Cluster {
         process.end();
     }
 
+    /// The session of a broker that runs is over.
+    pub(crate) fn expire_running(&self, id: i32) {
+        let sessions = &self.brokers.get(&id).expect("it runs").sessions;
+        let sessions = sessions.lock().expect("not poisoned").clone();
+        for session in sessions {
+            self.runtime.block_on(self.home.expire(session));
+        }
+    }
+
+    /// Waits until broker `id` cannot go on by itself; answers why, and ends it.
+    pub(crate) fn replaced(&mut self, id: i32) -> String {
+        let Member { running, process, .. } = self.brokers.remove(&id).expect("it runs");
+        let reason = process.run(async move { running.replaced().await });
+        process.end();
+        reason
+    }
+
     /// A connection to broker `id`.
     pub(crate) fn connect(&self, id: i32) -> Socket {
         let member = self.brokers.get(&id).expect("it runs");
@@ -233,6 +317,13 @@ impl Cluster {
     /// The cluster as broker `id` sees it.
     pub(crate) fn metadata(&self, id: i32) -> MetadataResponse {
         self.connect(id).call(12, &MetadataRequest { topics: None, ..MetadataRequest::default() })
+    }
+
+    /// The id of a topic.
+    pub(crate) fn topic_id(&self, name: &str) -> Uuid {
+        let topics = self.metadata(self.any()).topics;
+        let found = topics.iter().find(|found| found.name.as_deref() == Some(name));
+        found.expect("the topic is there").topic_id
     }
 
     /// A partition as broker `id` sees it.

@@ -105,6 +105,14 @@ impl Socket {
         response.responses[0].partitions[0].clone()
     }
 
+    /// Whether nothing has come yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("a socket");
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("a socket");
+        peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Whether the broker closes the connection without a further answer.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.frame().is_none()

@@ -8,6 +8,7 @@ use super::topic::{
     AssignNode, Assignment, FlushClass, Member, NameNode, PartitionNode, TopicNode,
 };
 use super::{DecodeError, NodeKey, NodeValue, decode, encode, name};
+use crate::tree::NODE_BYTES_MAX;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -89,6 +90,21 @@ fn a_format_from_the_future_is_refused() {
     let data = br#"{"version":1,"format":2,"cluster_id":"x"}"#;
     let error = decode::<ClusterNode>("/klamm", data).unwrap_err().to_string();
     assert!(error.contains("format 2") && error.contains("newer"), "{error}");
+}
+
+#[test]
+fn a_node_that_is_too_large_is_refused() {
+    let of = |len: usize| {
+        let head = r#"{"version":1,"epoch":3,"more":""#;
+        format!("{head}{}\"}}", "x".repeat(len - head.len() - 2))
+    };
+    let most = of(NODE_BYTES_MAX);
+    assert_eq!(most.len(), NODE_BYTES_MAX);
+    assert!(decode::<ControllerEpochNode>("/controller_epoch", most.as_bytes()).is_ok());
+    let more = of(NODE_BYTES_MAX + 1);
+    let error = decode::<ControllerEpochNode>("/controller_epoch", more.as_bytes()).unwrap_err();
+    let told = error.to_string();
+    assert!(told.contains("/controller_epoch") && told.contains("too many"), "{told}");
 }
 
 #[test]

@@ -61,6 +61,36 @@ fn hundreds_of_pipelined_requests_are_all_answered() {
 }
 
 #[test]
+fn hazard_84_requests_behind_one_that_opens_the_log_do_not_overtake_it() {
+    let (_dir, broker) = broker();
+    let mut client = broker.connect();
+    let topics: Vec<String> = (0..20).map(|n| format!("t{n}")).collect();
+    for topic in &topics {
+        client.create_topic(topic, 1);
+        client.produce(topic, &batch(b"before"));
+    }
+    drop(client);
+    // The logs are open when they are used, each for the first time in the midst of others' requests.
+    let broker = broker.stop_cleanly().start();
+    let mut client = broker.connect();
+    for topic in &topics {
+        for _ in 0..5 {
+            let request = Connection::produce_request(topic, 0, -1, Some(&batch(b"x")));
+            client.send(9, &request);
+        }
+    }
+    let (mut behind, each) = (5 * 20, 5);
+    for topic in &topics {
+        for index in 0..each {
+            behind -= 1;
+            let response = client.receive_behind::<ProduceRequest>(9, behind);
+            let part = &response.responses[0].partition_responses[0];
+            assert_eq!((part.error_code, part.base_offset), (0, 1 + index), "{topic}");
+        }
+    }
+}
+
+#[test]
 fn a_waiting_fetch_gets_what_another_connection_produces() {
     let (_dir, broker) = broker();
     let mut producer = broker.connect();

@@ -288,6 +288,26 @@ fn lowering_min_isr_clears_the_elr_even_while_the_isr_is_smaller() {
     assert_eq!(world.show(), "1@0 isr 1:1", "an ELR member may not have seen what one acks now");
 }
 
+/// HAZARDS 99: who returns behind an unclean election is told by its epoch how far it may cut, however
+/// many elections came since.
+#[test]
+fn hazard_99_later_elections_keep_the_epoch_of_the_unclean_one() {
+    let mut world = World::with_brokers(3);
+    world.topic(&[1, 2, 3], &[("unclean.leader.election.enable", "true")]);
+    world.edit(|state| {
+        state.isr.retain(|member| member.id == 1);
+        state.elr.clear();
+    });
+    world.stop(1);
+    world.settle();
+    assert_eq!(world.show(), "2@1 isr 2:1 unclean 1");
+    world.start(1, Clean);
+    world.edit(|state| state.isr.push(Member { id: 3, epoch: 1 }));
+    world.stop(2);
+    world.settle();
+    assert_eq!(world.show(), "3@2 isr 2:1 3:1 unclean 1");
+}
+
 #[test]
 fn hazard_97_every_change_of_the_flush_class_is_a_new_leader_epoch() {
     let mut world = World::with_brokers(2);
