@@ -24,6 +24,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("modules have telling names", sources::module_names),
     ("there is a change log", documents::change_log),
     ("decisions have their four sections", documents::decisions),
+    ("tests that the ledger of hazards names are there", documents::named_tests),
 ];
 
 /// Runs all checks; files worth a look are named too, but are no fault.
