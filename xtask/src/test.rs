@@ -73,6 +73,11 @@ const STEPS: &[Step] = &[
         run: |root| vec![script(root, "tests/foreign/run", &[])],
     },
     Step {
+        name: "clients-cluster",
+        what: "the same clients against three brokers, the ensemble's leader killed in the middle",
+        run: |root| vec![script(root, "tests/foreign/run", &["--cluster"])],
+    },
+    Step {
         name: "real-input",
         what: "a real data set, the broker killed in the middle",
         run: |root| vec![script(root, "tests/foreign/real_input/run", &[])],
@@ -120,7 +125,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
         [] => STEPS.iter().collect(),
         [list] if list == "--list" => {
             for step in STEPS {
-                println!("{:<12} {}", step.name, step.what);
+                println!("{:<15} {}", step.name, step.what);
             }
             return ExitCode::SUCCESS;
         }
@@ -161,7 +166,7 @@ fn report(results: &[(&Step, bool, Duration)]) -> ExitCode {
     println!("\n=== steps");
     for (step, passed, took) in results {
         println!(
-            "{:<12} {:<6} {:>5} s",
+            "{:<15} {:<6} {:>5} s",
             step.name,
             if *passed { "ok" } else { "FAILED" },
             took.as_secs()

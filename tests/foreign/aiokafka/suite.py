@@ -94,15 +94,14 @@ class Aiokafka:
         return admin
 
     def create_topic(self, topic, partitions):
-        wanted = NewTopic(topic, num_partitions=partitions, replication_factor=1)
+        wanted = NewTopic(topic, num_partitions=partitions, replication_factor=cases.replication_factor())
         answer = wait_for(self._admin.create_topics([wanted], timeout_ms=REQUEST_S * 1000))
         cases.expect_equal([error[1] for error in answer.topic_errors], [0], f"creating {topic}")
 
     def partitions_of(self, topic):
-        if topic not in wait_for(self._admin.list_topics()):
-            return None
-        [found] = wait_for(self._admin.describe_topics([topic]))
-        return len(found["partitions"])
+        # All are asked for: a topic that is named, and that the asked broker does not know, would be created by that.
+        found = [each for each in wait_for(self._admin.describe_topics()) if each["topic"] == topic]
+        return len(found[0]["partitions"]) if found else None
 
     def delete_topic(self, topic):
         answer = wait_for(self._admin.delete_topics([topic], timeout_ms=REQUEST_S * 1000))

@@ -74,7 +74,7 @@ class Confluent:
         return True
 
     def create_topic(self, topic, partitions):
-        wanted = NewTopic(topic, num_partitions=partitions, replication_factor=1)
+        wanted = NewTopic(topic, num_partitions=partitions, replication_factor=cases.replication_factor())
         self._admin.create_topics([wanted], operation_timeout=REQUEST_S)[topic].result(REQUEST_S)
 
     def partitions_of(self, topic):

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Runs the integration tests inside a published crate against a broker: suite.py rdkafka|rskafka
+"""Runs the integration tests inside a published crate against a broker, or a cluster: suite.py rdkafka|rskafka
 
 The crate is copied out of cargo's registry into scratch, built there, and every test runs as a process of its own.
 What fails must be in expected-failures.txt, and what is in there must fail, unless it says that it varies. That list is Klamm's: with another
-broker in its place (KLAMM_BROKER_COMMAND) everything must pass.
+broker in its place (KLAMM_BROKER_COMMAND) everything must pass. Of a cluster (KLAMM_CLUSTER=1) the ensemble's leader is
+killed when a third of the tests are through.
 """
 
 import concurrent.futures
@@ -20,7 +21,8 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "python"))
 
-from broker import ROOT, Broker  # noqa: E402
+import cluster  # noqa: E402
+from broker import ROOT  # noqa: E402
 
 SCRATCH = ROOT / "scratch/crates"
 TEST_LIMIT_S = 120
@@ -114,15 +116,22 @@ def run_test(executable, test, place, environment):
 
 
 def expected_failures(crate):
-    """{test: (fails or varies, reason)} of the crate; a line is: CRATE TEST fails|varies REASON."""
+    """{test: (fails or varies, reason)} of the crate; a line is: CRATE TEST fails|varies|one-broker REASON.
+
+    What is for one broker only fails with more, and only then.
+    """
     if os.environ.get("KLAMM_BROKER_COMMAND"):
         return {}
     found = {}
     for line in (HERE / "expected-failures.txt").read_text().splitlines():
         if line.strip() and not line.startswith("#"):
             name, test, how, reason = line.split(maxsplit=3)
-            if how not in ("fails", "varies"):
-                raise ValueError(f"expected-failures.txt: neither fails nor varies: {line}")
+            if how not in ("fails", "varies", "one-broker"):
+                raise ValueError(f"expected-failures.txt: neither fails nor varies nor one-broker: {line}")
+            if how == "one-broker":
+                if os.environ.get("KLAMM_CLUSTER") != "1":
+                    continue
+                how = "fails"
             if name == crate.name:
                 found[test] = (how, reason)
     return found
@@ -140,18 +149,21 @@ def verdict(test, why, expected):
     return "ok", test, ()
 
 
-def run_all(crate, place, executables, address):
+def run_all(crate, place, executables, address, strike):
+    """All tests; true if one failed. `strike` is called when a third of them are through."""
     environment = crate.environment | {crate.address_variable: address, "RUST_BACKTRACE": "0"}
     expected = expected_failures(crate)
     tests = [(f"{target}::{test}", executable, test) for target, executable in executables for test in tests_of(executable, place)]
     gone = set(expected) - {name for name, _, _ in tests}
-    failed = False
+    failed, struck = False, None
     for name in gone:
         print("FAILED", name, 0, "it is in expected-failures.txt, but there is no such test", sep="\t", flush=True)
         failed = True
     with concurrent.futures.ThreadPoolExecutor(crate.at_once) as pool:
         running = [(name, pool.submit(run_test, *rest, place, environment), rest) for name, *rest in tests]
-        for name, answer, rest in running:
+        for number, (name, answer, rest) in enumerate(running):
+            if number == len(running) // 3:
+                struck = strike()
             why, seconds = answer.result()
             again = bool(why) and name not in expected
             if again:  # Some of these tests assert what a loaded machine does within so many milliseconds.
@@ -160,6 +172,8 @@ def run_all(crate, place, executables, address):
             what += " (at its second try)" if again and not why else ""
             failed |= word == "FAILED"
             print(word, what, f"{seconds:.2f}", *more, sep="\t", flush=True)
+    if struck:
+        print(f"the ensemble's leader killed in the middle: {struck.told()}", flush=True)
     return failed
 
 
@@ -182,10 +196,10 @@ def main():
     if crate.port and port_is_taken(crate.port):
         print("FAILED", "start a broker", 0, f"{crate.name}'s tests want port {crate.port}, which something else has", sep="\t")
         return 1
-    broker = Broker(os.environ.get("KLAMM_BROKER_COMMAND"), crate.port, crate.settings)
+    broker = cluster.make(os.environ.get("KLAMM_BROKER_COMMAND"), crate.port, crate.settings)
     try:
         broker.start()
-        failed = run_all(crate, place, executables, broker.bootstrap)
+        failed = run_all(crate, place, executables, broker.bootstrap, broker.strike)
         if failed or not broker.alive():
             print(f"--- the broker's log\n{broker.log_tail()}", file=sys.stderr)
         if not broker.alive():

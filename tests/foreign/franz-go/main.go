@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,15 +26,23 @@ const (
 )
 
 var (
-	bootstrap string
-	admin     *kadm.Client
-	failed    bool
+	bootstrap         string
+	replicationFactor int16 = 1
+	admin             *kadm.Client
+	failed            bool
 )
 
 func main() {
 	bootstrap = os.Getenv("KLAMM_BOOTSTRAP")
 	if len(os.Args) > 1 {
 		bootstrap = os.Args[1]
+	}
+	if factor := os.Getenv("KLAMM_REPLICATION_FACTOR"); factor != "" {
+		parsed, err := strconv.ParseInt(factor, 10, 16)
+		if err != nil {
+			panic(err)
+		}
+		replicationFactor = int16(parsed)
 	}
 	client, err := kgo.NewClient(broker()...)
 	if err != nil {
@@ -67,7 +76,7 @@ func main() {
 
 // broker is what all clients have in common. Metadata is asked for again after 100 ms instead of 5 s.
 func broker() []kgo.Opt {
-	return []kgo.Opt{kgo.SeedBrokers(bootstrap), kgo.MetadataMinAge(100 * time.Millisecond)}
+	return []kgo.Opt{kgo.SeedBrokers(strings.Split(bootstrap, ",")...), kgo.MetadataMinAge(100 * time.Millisecond)}
 }
 
 // onTopic runs a case on a topic of its own and reports it in the form that the runner reads.
@@ -76,7 +85,7 @@ func onTopic(name string, body func(context.Context, string) error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), deadline, errors.New("the case's 45 s are over"))
 	defer cancel()
 	topic := "foreign-" + rand.Text()
-	_, err := admin.CreateTopic(ctx, partitions, 1, nil, topic)
+	_, err := admin.CreateTopic(ctx, partitions, replicationFactor, nil, topic)
 	if err == nil {
 		err = body(ctx, topic)
 	}

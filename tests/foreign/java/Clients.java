@@ -20,6 +20,7 @@ public class Clients {
     static final long HOUR_MS = 3_600_000;
     static String bootstrap;
     static boolean failed;
+    static short replicationFactor = Short.parseShort(System.getenv().getOrDefault("KLAMM_REPLICATION_FACTOR", "1"));
     static Admin admin;
 
     interface Body {
@@ -49,7 +50,7 @@ public class Clients {
         String topic = "foreign-" + UUID.randomUUID();
         String why = null;
         try {
-            admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1))).all().get();
+            admin.createTopics(List.of(new NewTopic(topic, partitions, replicationFactor))).all().get();
             body.on(topic);
             deleteTopic(topic);
         } catch (Throwable error) {

@@ -71,13 +71,13 @@ class KafkaPython:
         return all(value is not None for _, value in record.headers)
 
     def create_topic(self, topic, partitions):
-        self._admin.create_topics({topic: {"num_partitions": partitions, "replication_factor": 1}})
+        wanted = {"num_partitions": partitions, "replication_factor": cases.replication_factor()}
+        self._admin.create_topics({topic: wanted})
 
     def partitions_of(self, topic):
-        if topic not in self._admin.list_topics():
-            return None
-        [found] = self._admin.describe_topics([topic])
-        return len(found["partitions"])
+        # All are asked for: a topic that is named, and that the asked broker does not know, might be created by that.
+        found = [each for each in self._admin.describe_topics() if each["name"] == topic]
+        return len(found[0]["partitions"]) if found else None
 
     def delete_topic(self, topic):
         self._admin.delete_topics([topic])

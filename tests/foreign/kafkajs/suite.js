@@ -11,10 +11,11 @@ const { ZstdCodec } = require('zstd-codec')
 const DEADLINE_MS = 45_000
 const HOUR_MS = 3_600_000
 const PARTITIONS = 4
+const REPLICATION_FACTOR = Number(process.env.KLAMM_REPLICATION_FACTOR ?? 1)
 
 const broker = process.argv[2] ?? process.env.KLAMM_BOOTSTRAP
 const kafka = new Kafka({
-  brokers: [broker],
+  brokers: broker.split(','),
   logLevel: logLevel.NOTHING,
   retry: { initialRetryTime: 50, retries: 10 },
 })
@@ -40,7 +41,7 @@ async function onTopic (name, body) {
   const topic = `foreign-${crypto.randomUUID()}`
   let why
   try {
-    await admin.createTopics({ topics: [{ topic, numPartitions: PARTITIONS, replicationFactor: 1 }], waitForLeaders: true })
+    await admin.createTopics({ topics: [{ topic, numPartitions: PARTITIONS, replicationFactor: REPLICATION_FACTOR }], waitForLeaders: true })
     await body(topic)
     await admin.deleteTopics({ topics: [topic] })
   } catch (error) {

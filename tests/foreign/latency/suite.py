@@ -17,7 +17,7 @@ import uuid
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "python"))
 
 import cases
-from broker import Broker
+import cluster
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 RECORDS = 400
@@ -73,14 +73,17 @@ def send(producer, topic, value):
     return acknowledged[0] - started, acknowledged[0]
 
 
-def measure(bootstrap, settings, what):
+def measure(bootstrap, settings, what, strike=lambda: None):
+    """`strike` is called when half of the records are through."""
     topic, pauses = f"foreign-{uuid.uuid4()}", random.Random(0)
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0} | settings)
     send(producer, topic, b"creates the topic")
     consumer = Waiting(bootstrap, topic)
     consumer.time_of(0)
-    acknowledgements, receipts = [], []
+    acknowledgements, receipts, struck = [], [], None
     for index in range(1, WARM_UP + RECORDS):
+        if index == WARM_UP + RECORDS // 2:
+            struck = strike()
         time.sleep(pauses.uniform(0.002, 0.02))  # So that the records come at any moment of the consumer's wait.
         took, acknowledged = send(producer, topic, b"x" * 100)
         receipt = consumer.time_of(index) - acknowledged
@@ -88,6 +91,8 @@ def measure(bootstrap, settings, what):
             acknowledgements.append(took * 1000)
             receipts.append(receipt * 1000)
     consumer.leave()
+    if struck:
+        print(f"{what}, the ensemble's leader killed in the middle: {struck.told()}", flush=True)
     print(f"{what}: send to acknowledgement {spread(acknowledgements)}; acknowledgement to receipt {spread(receipts)}", flush=True)
     median = statistics.median(receipts)
     cases.expect(median < LIMIT_MS, f"median from acknowledgement to receipt is {median:.2f} ms, limit {LIMIT_MS} ms")
@@ -101,15 +106,15 @@ def spread(milliseconds):
 
 
 def main():
-    broker = None
+    broker, more = None, ()
     if len(sys.argv) > 1:
         bootstrap = sys.argv[1]
     else:
-        broker = Broker(os.environ.get("KLAMM_BROKER_COMMAND")).start()
-        bootstrap = broker.bootstrap
+        broker = cluster.make(os.environ.get("KLAMM_BROKER_COMMAND")).start()
+        bootstrap, more = broker.bootstrap, (broker.strike,)
     suite = cases.Cases()
-    suite.run("a waiting consumer, acks=all", measure, bootstrap, {"acks": "all", "enable.idempotence": True}, "acks=all")
-    suite.run("a waiting consumer, acks=1", measure, bootstrap, {"acks": "1"}, "acks=1")
+    suite.run("a waiting consumer, acks=all", measure, bootstrap, {"acks": "all", "enable.idempotence": True}, "acks=all", *more)
+    suite.run("a waiting consumer, acks=1", measure, bootstrap, {"acks": "1"}, "acks=1", *more)
     if broker:
         broker.remove()
     suite.exit()

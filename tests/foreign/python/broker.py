@@ -110,6 +110,9 @@ class Broker:
             for line in self._process.stdout:
                 log.write(line)
 
+    def strike(self):
+        """Nothing: a broker that is alone has no ensemble whose leader could be killed (cluster.py)."""
+
     def alive(self):
         return self._process is not None and self._process.poll() is None
 

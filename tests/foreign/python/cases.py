@@ -58,8 +58,13 @@ def _short(value):
     return text if len(text) <= 400 else f"{text[:400]}… ({len(text)} characters)"
 
 
+def replication_factor():
+    """How many replicas the suites' topics get: one, or as many as KLAMM_REPLICATION_FACTOR says of a cluster."""
+    return int(os.environ.get("KLAMM_REPLICATION_FACTOR", "1"))
+
+
 def bootstrap():
-    """The broker to test: first argument, or KLAMM_BOOTSTRAP."""
+    """The brokers to test, HOST:PORT[,…]: first argument, or KLAMM_BOOTSTRAP."""
     if len(sys.argv) > 1:
         return sys.argv[1]
     return os.environ["KLAMM_BOOTSTRAP"]

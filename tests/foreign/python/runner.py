@@ -1,4 +1,4 @@
-"""Installs what the foreign suites need, starts one broker, runs the suites against it and counts.
+"""Installs what the foreign suites need, starts one broker or a cluster, runs the suites against it and counts.
 
 With CI=true a suite that had to be left out is a failure.
 """
@@ -15,6 +15,7 @@ import time
 
 import toolchains
 from broker import Broker, build
+from cluster import BROKERS, Cluster
 from toolchains import FOREIGN, SCRATCH
 
 LOGS = SCRATCH / "foreign-logs"
@@ -35,6 +36,10 @@ class Suite:
     usual: bool = True
     limit_s: int = 600
 
+
+# How many cases of a suite have ended when the leader of the ensemble is killed: while the third is running, one of the
+# codecs as a rule, and the seventh, a group.
+STRIKE_AFTER = (2, 6)
 
 SUITES = (
     Suite("java", toolchains.java, (FOREIGN / "java/suite",)),
@@ -97,11 +102,14 @@ def named(usual):
 def arguments():
     parser = argparse.ArgumentParser(prog="tests/foreign/run", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"by default {named(True)}; also {named(False)}")
+    parser.add_argument("--cluster", action="store_true", help="three brokers and three ZooKeeper servers, whose leader is killed in the middle of each suite")
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs already; suites with brokers of their own are left out")
     parser.add_argument("--data-dir", metavar="DIR", help="where that broker keeps its logs, for kafka-dump-log")
     parser.add_argument("--broker-command", metavar="COMMAND", help="instead of klamm serve: called with DIR PORT KEY=VALUE…")
     chosen = parser.parse_args()
     known = {each.name: each for each in SUITES}
+    if chosen.cluster and (chosen.bootstrap or chosen.broker_command):
+        parser.error("--cluster starts brokers of its own, and Klamm's only")
     unknown = [name for name in chosen.suites if name not in known]
     if unknown:
         parser.error(f"no such suite: {', '.join(unknown)}")
@@ -109,16 +117,17 @@ def arguments():
     return chosen, suites
 
 
-def install(suites, tally):
+def install(suites, cluster, tally):
     """Installs what the suites need, at the same time; returns the suites that can run."""
-    needs = {each.needs for each in suites if each.needs}
+    needs_of = lambda suite: [each for each in (suite.needs, cluster and toolchains.zookeeper) if each]  # noqa: E731
+    needs = {need for each in suites for need in needs_of(each)}
     with concurrent.futures.ThreadPoolExecutor() as pool:
         waiting = {need: pool.submit(need) for need in needs}
     runnable = []
     for suite in suites:
         try:
-            if suite.needs:
-                waiting[suite.needs].result()
+            for need in needs_of(suite):
+                waiting[need].result()
             runnable.append(suite)
         except toolchains.Missing as missing:
             tally.leave_out(suite.name, missing)
@@ -127,11 +136,15 @@ def install(suites, tally):
     return runnable
 
 
-def run(suite, environment, tally):
-    """Runs one suite and passes its cases on. What it says on standard error is kept, and shown if it fails."""
+def run(suite, environment, tally, cluster=None):
+    """Runs one suite and passes its cases on. What it says on standard error is kept, and shown if it fails.
+
+    The leader of the cluster's ensemble, where one is given, is killed in the middle of it.
+    """
     LOGS.mkdir(parents=True, exist_ok=True)
     log_path = LOGS / f"{suite.name}.log"
     started, cases, failures = time.monotonic(), 0, len(tally.failures)
+    strikes, case_ends = [], []
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             [str(word) for word in suite.command],
@@ -143,10 +156,15 @@ def run(suite, environment, tally):
             if line.startswith(("ok\t", "FAILED\t")):
                 tally.case(suite.name, line.rstrip("\n"))
                 cases += 1
+                case_ends.append(time.monotonic())
+                if cluster and cases in STRIKE_AFTER:
+                    strikes.append(cluster.strike())
             else:
                 print(f"       {suite.name:12} {line}", end="", flush=True)
         code = process.wait()
         alarm.cancel()
+    if cluster:
+        tell_strikes(suite.name, strikes, case_ends, tally)
     own_failures = [each for each in tally.failures[failures:] if each.startswith(f"{suite.name}: ")]
     if cases == 0 or (code != 0 and not own_failures):
         tally.failed(suite.name, f"the suite ended with code {code} after {cases} cases and {time.monotonic() - started:.0f} s")
@@ -154,6 +172,24 @@ def run(suite, environment, tally):
     if own_failures:
         print(f"       {suite.name}: what it said, in full in {log_path}:\n{_tail(log_path)}", flush=True)
     print(f"       {suite.name:12} {time.monotonic() - started:7.2f} s in all", flush=True)
+
+
+def tell_strikes(suite, strikes, case_ends, tally):
+    """A case for each time that the leader of the ensemble was to be killed: it happened, and cases ended after it."""
+    if not strikes:
+        tally.failed(suite, "the ensemble's leader was to be killed in the middle, which never came")
+    for strike in strikes:
+        try:
+            told = strike.told()
+        except RuntimeError as error:
+            tally.failed(suite, "the ensemble's leader is killed in the middle, and another leads", str(error))
+            continue
+        after = sum(end > strike.killed_at for end in case_ends)
+        what = f"the ensemble's leader killed in the middle: {told}"
+        if after:
+            tally.case(suite, f"ok\t{what}; {after} cases ended after that\t0")
+        else:
+            tally.failed(suite, f"{what}; but the last case had ended before that")
 
 
 def _tail(path, lines=30):
@@ -167,20 +203,22 @@ def run_shared(suites, chosen, tally):
         environment |= {"KLAMM_BOOTSTRAP": chosen.bootstrap} | ({"KLAMM_DATA_DIR": chosen.data_dir} if chosen.data_dir else {})
         run_two_at_a_time(suites, environment, tally)
         return
-    broker = Broker(chosen.broker_command)
+    broker = Cluster() if chosen.cluster else Broker(chosen.broker_command)
     try:
         broker.start()
         environment |= {"KLAMM_BOOTSTRAP": broker.bootstrap, "KLAMM_DATA_DIR": str(broker.data_dir)}
         failures = len(tally.failures)
-        run_two_at_a_time(suites, environment, tally)
+        if chosen.cluster:
+            environment |= {"KLAMM_REPLICATION_FACTOR": str(BROKERS)}
+        run_two_at_a_time(suites, environment, tally, broker if chosen.cluster else None)
         judge(broker, chosen, tally, len(tally.failures) > failures)
     finally:
         broker.remove()
 
 
-def run_two_at_a_time(suites, environment, tally):
+def run_two_at_a_time(suites, environment, tally, cluster=None):
     with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
-        for each in [pool.submit(run, suite, environment, tally) for suite in suites]:
+        for each in [pool.submit(run, suite, environment, tally, cluster) for suite in suites]:
             each.result()
 
 
@@ -207,7 +245,7 @@ def main():
     chosen, suites = arguments()
     tally = Tally()
     started = time.monotonic()
-    suites = install(suites, tally)
+    suites = install(suites, chosen.cluster, tally)
     if not chosen.bootstrap and not chosen.broker_command:
         build()
     shared = [each for each in suites if each.shared]
@@ -217,7 +255,8 @@ def main():
         if chosen.bootstrap:
             tally.leave_out(suite.name, "it starts brokers of its own")
         else:
-            run(suite, {"KLAMM_BROKER_COMMAND": chosen.broker_command or ""}, tally)
+            own = {"KLAMM_CLUSTER": "1", "KLAMM_REPLICATION_FACTOR": str(BROKERS)} if chosen.cluster else {}
+            run(suite, {"KLAMM_BROKER_COMMAND": chosen.broker_command or ""} | own, tally)
     print(f"       {time.monotonic() - started:.0f} s in all")
     sys.exit(tally.close())
 

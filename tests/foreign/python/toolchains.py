@@ -64,6 +64,19 @@ def java():
         _run("mvn", "-q", "-B", "-f", str(pom), *goal)
 
 
+def zookeeper():
+    """The jars of the ZooKeeper servers, where tests/ensemble/run puts them too, as its pom has them."""
+    _need("java", "mvn")
+    pom, place = ROOT / "tests/ensemble/pom.xml", SCRATCH / "zookeeper"
+    stamp = place / "pom.xml"
+    if stamp.exists() and stamp.read_bytes() == pom.read_bytes():
+        return
+    shutil.rmtree(place, ignore_errors=True)
+    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={place / 'libs'}"]
+    _run("mvn", "-q", "-B", "-f", str(pom), *goal)
+    shutil.copy(pom, stamp)
+
+
 def go():
     """The franz-go program, built as go.sum has it."""
     _need("go")

@@ -3,7 +3,8 @@
 
 With and without keys, idempotent and not, into 1, 3 and 12 partitions, each with another codec. The broker is killed
 at set shares of all acknowledgements and restarted on the same directory and port; last of all once more when
-everything is acknowledged. Then everything is read and judged (checker.py): exactly once from idempotent
+everything is acknowledged. Of a cluster one broker after the other is killed, and at half of all acknowledgements the
+leader of its ensemble too. Then everything is read and judged (checker.py): exactly once from idempotent
 producers, at least once from the others, in send order in each partition, byte for byte.
 
 The data: Debian's package index as apt has it (63,000 records of 450 to 76,000 bytes, keyed by package), or, where
@@ -23,8 +24,8 @@ import uuid
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "python"))
 
 import cases
+import cluster
 import test_checker
-from broker import Broker
 from checker import check, check_keys
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -142,7 +143,7 @@ def create_topics(bootstrap, made):
     """Those with three partitions also roll their segments often, so that kills meet rolls."""
     wanted = [
         NewTopic(
-            each.topic, num_partitions=each.partitions, replication_factor=1,
+            each.topic, num_partitions=each.partitions, replication_factor=cases.replication_factor(),
             config={"segment.bytes": "1048576"} if each.partitions == 3 else {},
         )
         for each in made
@@ -158,12 +159,15 @@ def send_under_kills(broker, made):
         flow.connect(broker.bootstrap)
     total = sum(len(flow.records) for flow in made)
     kills = [int(share * total) for share in KILL_AT]
+    struck, strike_at = None, total // 2
     deadline, started = time.monotonic() + DEADLINE_S, time.monotonic()
     while not all(flow.finished() for flow in made):
         acknowledged = sum(len(flow.acknowledged) for flow in made)
         cases.expect(time.monotonic() < deadline, f"only {acknowledged} of {total} records acknowledged within {DEADLINE_S} s")
         for flow in made:
             flow.advance(500)
+        if strike_at is not None and acknowledged >= strike_at:
+            struck, strike_at = broker.strike(), None
         if kills and acknowledged >= kills[0]:
             kills.pop(0)
             outstanding = sum(flow.outstanding() for flow in made)
@@ -180,6 +184,8 @@ def send_under_kills(broker, made):
     cases.expect_equal(kills, [], "kills that never happened")
     refused = [f"{flow}: {why}" for flow in made for why in flow.refused]
     cases.expect(not refused, f"{len(refused)} records were refused: {refused[:5]}")
+    if struck:
+        print(f"the ensemble's leader killed in the middle: {struck.told()}", flush=True)
     print(f"{total} records acknowledged in {time.monotonic() - started:.1f} s", flush=True)
 
 
@@ -262,7 +268,7 @@ def main():
     sizes = sorted(len(value) for _, value in data)
     print(f"{len(data)} records of {name}, {sizes[0]} to {sizes[-1]} bytes, median {sizes[len(sizes) // 2]}", flush=True)
     made = flows(data)
-    broker = Broker(os.environ.get("KLAMM_BROKER_COMMAND")).start()
+    broker = cluster.make(os.environ.get("KLAMM_BROKER_COMMAND")).start()
     try:
         create_topics(broker.bootstrap, made)
         suite.run(f"{len(made)} producers, {len(KILL_AT)} kills: everything is acknowledged", send_under_kills, broker, made)
