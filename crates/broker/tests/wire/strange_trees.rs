@@ -136,11 +136,11 @@ fn a_broker_whose_session_ends_while_a_node_cannot_be_read_says_which_and_comes_
     eventually("it says which", || warnings::told(&["not back in the cluster yet", &path]));
     cluster.tree().set(&path, sound);
     for index in [0, 1] {
-        cluster.in_sync("t", index, 2);
-        let leader = cluster.leader("t", index, None);
-        let mut socket = cluster.connect(leader);
-        eventually("it acknowledges", || {
-            socket.produce("t", index, -1, batch(&[b"z"])).error_code == 0
+        eventually("it is led and takes records", || {
+            let leader = cluster.partition(stays, "t", index).leader_id;
+            let take = |leader| cluster.connect(leader).produce("t", index, 1, batch(&[b"z"]));
+            leader > 0 && take(leader).error_code == 0
         });
+        cluster.in_sync("t", index, 2);
     }
 }
