@@ -7,6 +7,7 @@ one again.
 import concurrent.futures
 import os
 import pathlib
+import random
 import re
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 
-from broker import Broker, free_port
+from broker import Broker
 from toolchains import SCRATCH
 
 ENSEMBLE = pathlib.Path(__file__).resolve().parents[2] / "ensemble"
@@ -22,6 +23,8 @@ SERVERS = 3
 BROKERS = 3
 READY_S = 60
 TICK_MS = 500
+# Below those that the system gives to whoever connects: a server that was killed finds its own again.
+PORTS = range(20_000, 32_000)
 # Cluster settings in the place of one broker's; the session is that of scripts/cluster-demo.
 SETTINGS = {
     "zookeeper.session.timeout.ms": "6000",
@@ -40,9 +43,9 @@ def make(command=None, port=0, settings=None):
 class Server:
     """One ZooKeeper server; its data outlives it."""
 
-    def __init__(self, home, number):
+    def __init__(self, home, number, ports):
         self.number = number
-        self.client, self.quorum, self.election = free_port(), free_port(), free_port()
+        self.client, self.quorum, self.election = ports
         self._home = home / str(number)
         self._process = None
 
@@ -92,11 +95,23 @@ class Server:
         return "\n".join((self._home / "server.log").read_text(errors="replace").splitlines()[-lines:])
 
 
+def free_ports():
+    """Different ones that nobody listens on, in an order of chance."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        yield port
+
+
 class Ensemble:
     """The servers, and a strike at the one that leads."""
 
     def __init__(self, home):
-        self._servers = [Server(home, number) for number in range(1, SERVERS + 1)]
+        ports = free_ports()
+        self._servers = [Server(home, number, [next(ports) for _ in range(3)]) for number in range(1, SERVERS + 1)]
         self._striking = threading.Lock()
 
     @property
@@ -116,6 +131,8 @@ class Ensemble:
         `on_kill` is told the time of the kill.
         """
         with self._striking:
+            for each in self._servers:
+                self._await(f"ZooKeeper server {each.number} serves", each.mode)
             leader = self._await("a leader", lambda: self._in_mode("leader"))
             others = [each for each in self._servers if each is not leader]
             leader.kill()
