@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::broker::eventually;
 use crate::socket::Socket;
 
-/// Longest wait for jobs of a broker that is killed.
+/// Longest wait for jobs of a broker that is killed, and for one that cannot go on to say so.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Brokers by id; what their disks hold outlives them.
@@ -294,7 +294,9 @@ impl Cluster {
     /// Waits until broker `id` cannot go on by itself; answers why, and ends it.
     pub(crate) fn replaced(&mut self, id: i32) -> String {
         let Member { running, process, .. } = self.brokers.remove(&id).expect("it runs");
-        let reason = process.run(async move { running.replaced().await });
+        let reason = process.run(async move {
+            tokio::time::timeout(END_WITHIN, running.replaced()).await.expect("it ends by itself")
+        });
         process.end();
         reason
     }
