@@ -24,6 +24,8 @@
 //! changes, and it is the very call that loads state after a failover: replay every record up to
 //! the high watermark, then call [`Groups::loaded`] once.
 //!
+//! A shell may keep committed offsets elsewhere than in the log: [`Proposal::take_offsets`].
+//!
 //! # What may leave memory, and when (rule R24)
 //!
 //! Accepted records are in memory at once, before they are below the high watermark. So **every

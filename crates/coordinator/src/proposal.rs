@@ -1,5 +1,7 @@
 //! What one call of the machine wants done: records to append, answers to give afterwards.
 
+use std::collections::BTreeSet;
+
 use klamm_protocol::ErrorCode;
 
 use crate::answer::Answer;
@@ -59,6 +61,25 @@ impl Proposal {
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// For a shell that keeps committed offsets elsewhere than in the log: takes their records out, in
+    /// their order. Once they are where they belong the shell hands each to
+    /// [`Groups::apply`](crate::Groups::apply), and then the proposal back; other calls may come in
+    /// between. The tombstone of a group that still has offsets to be deleted is dropped: the group
+    /// goes by the next such proposal, when they have gone.
+    #[must_use]
+    pub fn take_offsets(&mut self) -> Vec<Record> {
+        let records = std::mem::take(&mut self.records);
+        let (offsets, rest): (Vec<Record>, Vec<Record>) =
+            records.into_iter().partition(|record| matches!(record, Record::Offset { .. }));
+        let has_offsets: BTreeSet<&str> = offsets.iter().map(Record::group).collect();
+        let goes_on = |record: &Record| match record {
+            Record::Group { group, image: None } => !has_offsets.contains(group.as_str()),
+            _ => true,
+        };
+        self.records = rest.into_iter().filter(goes_on).collect();
+        offsets
     }
 
     pub(crate) fn reply(&mut self, to: Ticket, answer: Answer) {

@@ -174,6 +174,14 @@ impl Record {
         }
     }
 
+    /// The group that it is about.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        match self {
+            Record::Group { group, .. } | Record::Offset { group, .. } => group,
+        }
+    }
+
     /// About how many bytes a tombstone of this record takes in a batch.
     pub(crate) fn tombstone_size(&self) -> usize {
         const OVERHEAD: usize = 32;

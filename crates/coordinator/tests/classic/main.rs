@@ -1,5 +1,6 @@
 //! Classic groups, played as scripts against expected traces.
 
+mod elsewhere;
 mod joining;
 mod loading;
 mod members;
