@@ -17,6 +17,7 @@ pub mod isr;
 pub mod lease;
 pub mod moving;
 pub mod nodes;
+pub mod offsets;
 pub mod registration;
 pub mod restart;
 pub mod tree;

@@ -15,6 +15,8 @@ use crate::tree::{MultiError, Op, Tree, TreeError};
 
 /// Times that a compare-and-set is tried again after an unclear answer.
 const TRIES_MAX: usize = 5;
+/// Where the brokers are that are there.
+const BROKERS_FOLDER: &str = "/brokers/ids";
 
 /// Why a broker is not in the tree.
 #[derive(Debug, Error)]
@@ -42,6 +44,19 @@ pub enum RegistrationError {
     Incomplete {
         /// Whose tree it is to be.
         id: String,
+    },
+    /// Another broker keeps committed offsets in another place.
+    #[error(
+        "broker {other} runs with offsets.storage={theirs} and this one has {own}: all brokers of a \
+         cluster keep committed offsets in the same place; stop all of them to change it"
+    )]
+    OffsetsElsewhere {
+        /// The other one.
+        other: String,
+        /// Its `offsets.storage`.
+        theirs: &'static str,
+        /// That of this one.
+        own: &'static str,
     },
     /// Another broker has registered under this id since it was read.
     #[error("broker id {id} was registered by another process in the meantime")]
@@ -223,6 +238,34 @@ pub async fn register(
             }
         }
     }
+}
+
+/// The values of `offsets.storage`.
+fn offsets_storage(in_tree: bool) -> &'static str {
+    if in_tree { "zookeeper" } else { "kafka" }
+}
+
+/// Whether all other brokers that are registered keep committed offsets where this one does. Of two
+/// that come at the same time at least one finds the other, if each looks once it is registered.
+///
+/// # Errors
+/// [`RegistrationError::OffsetsElsewhere`], or the home's.
+pub async fn agree_on_offsets(
+    tree: &dyn Tree,
+    id: i32,
+    in_tree: bool,
+) -> Result<(), RegistrationError> {
+    let own = id.to_string();
+    for other in tree.children(BROKERS_FOLDER).await?.into_iter().filter(|name| *name != own) {
+        let path = crate::tree::path::join(BROKERS_FOLDER, &other);
+        let Some(node) = tree.find(&path).await? else { continue };
+        let node: RegistrationNode = decode(&path, &node.data)?;
+        if node.offsets_in_tree != in_tree {
+            let (theirs, own) = (offsets_storage(node.offsets_in_tree), offsets_storage(in_tree));
+            return Err(RegistrationError::OffsetsElsewhere { other, theirs, own });
+        }
+    }
+    Ok(())
 }
 
 enum Standing {

@@ -66,6 +66,7 @@ async fn enter(home: &EmbeddedHome, id: i32, restart: Restart) -> Registered {
             broker_epoch: epoch.epoch,
             features: BTreeMap::new(),
             log_dir_missing: false,
+            offsets_in_tree: false,
         },
         epoch: epoch.clone(),
         expected: last.map(|last| last.version),

@@ -14,7 +14,8 @@ use klamm_cluster::controller::{
 use klamm_cluster::nodes::broker::{Endpoint, EpochNode, RegistrationNode};
 use klamm_cluster::nodes::config::ConfigResource;
 use klamm_cluster::registration::{
-    Registration, RegistrationError, begin_shutdown, last_registration, open_cluster, register,
+    Registration, RegistrationError, agree_on_offsets, begin_shutdown, last_registration,
+    open_cluster, register,
 };
 use klamm_cluster::restart::{Restart, next_epoch, next_epoch_of_running};
 use klamm_cluster::tree::embedded::EmbeddedHome;
@@ -64,6 +65,7 @@ fn registration(epoch: EpochNode, expected: Option<i32>) -> Registration {
             broker_epoch: epoch.epoch,
             features: BTreeMap::new(),
             log_dir_missing: false,
+            offsets_in_tree: false,
         },
         epoch,
         expected,
@@ -431,4 +433,16 @@ async fn in_the_next_session_a_broker_registers_and_its_controller_goes_on() {
         all.map(|p| p.leader_member()).all(|leader| leader == Some(Member { id: 1, epoch: 2 }))
     };
     broker.images.wait_for(led).await;
+}
+
+#[tokio::test]
+async fn brokers_agree_where_committed_offsets_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path(), Restart::First).await;
+    agree_on_offsets(&*broker.tree, 1, true).await.expect("it is not asked about itself");
+    agree_on_offsets(&*broker.tree, 2, false).await.expect("they agree");
+    let refused = agree_on_offsets(&*broker.tree, 2, true).await.unwrap_err().to_string();
+    for part in ["broker 1", "offsets.storage=kafka", "zookeeper"] {
+        assert!(refused.contains(part), "{refused}");
+    }
 }

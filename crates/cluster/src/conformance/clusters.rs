@@ -79,6 +79,7 @@ fn registration(epoch: EpochNode, expected: Option<i32>) -> Registration {
             broker_epoch: epoch.epoch,
             features: BTreeMap::new(),
             log_dir_missing: false,
+            offsets_in_tree: false,
         },
         epoch,
         expected,

@@ -160,6 +160,7 @@ fn registration(broker_epoch: i64, listeners: &[&str]) -> RegistrationNode {
         broker_epoch,
         features: Default::default(),
         log_dir_missing: false,
+        offsets_in_tree: false,
     }
 }
 

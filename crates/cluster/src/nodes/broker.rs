@@ -76,6 +76,10 @@ pub struct RegistrationNode {
     /// then never elects it uncleanly by itself (R12).
     #[serde(default)]
     pub log_dir_missing: bool,
+    /// Whether it keeps committed offsets in the tree (`offsets.storage=zookeeper`): the brokers of a
+    /// cluster agree on that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offsets_in_tree: bool,
 }
 
 impl NodeValue for RegistrationNode {

@@ -7,6 +7,7 @@
 pub mod broker;
 pub mod cluster;
 pub mod config;
+pub mod consumers;
 pub mod controller;
 pub mod features;
 mod key;

@@ -52,6 +52,7 @@ fn every_node_reads_back() {
         broker_epoch: 5,
         features: [("f".to_owned(), (1, 2))].into(),
         log_dir_missing: true,
+        offsets_in_tree: true,
     });
     reads_back(&EpochNode {
         epoch: 5,

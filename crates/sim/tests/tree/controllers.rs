@@ -77,6 +77,7 @@ async fn enter(home: &SimHome, id: i32) -> Registered {
                 broker_epoch: epoch.epoch,
                 features: Default::default(),
                 log_dir_missing: false,
+                offsets_in_tree: false,
             },
             epoch: epoch.clone(),
             expected: last.map(|last| last.version),

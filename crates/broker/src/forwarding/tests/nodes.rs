@@ -183,6 +183,7 @@ impl Nodes {
             broker_epoch: epoch.epoch,
             features: BTreeMap::new(),
             log_dir_missing: false,
+            offsets_in_tree: false,
         };
         let registration = Registration {
             id,

@@ -97,6 +97,7 @@ impl World {
             broker_epoch: epoch.epoch,
             features: BTreeMap::new(),
             log_dir_missing,
+            offsets_in_tree: false,
         };
         let epochs = NodeKey::BrokerEpoch(id).path();
         let ops = [
