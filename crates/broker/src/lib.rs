@@ -23,6 +23,7 @@ mod coordinators;
 mod data_dir;
 mod deletion;
 mod dispatch;
+mod ensemble;
 mod fence;
 mod fetch_session;
 mod flush_class;

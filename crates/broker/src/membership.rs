@@ -17,10 +17,14 @@ use klamm_cluster::controller::{
 use klamm_cluster::image::{ImageError, ImageWatch};
 use klamm_cluster::moving::{MoveError, move_tree};
 use klamm_cluster::nodes::broker::{Endpoint, EpochNode, RegistrationNode};
-use klamm_cluster::registration::{self, RegistrationError, open_cluster, settled_registration};
+use klamm_cluster::nodes::consumers::FOLDER;
+use klamm_cluster::offsets;
+use klamm_cluster::registration::{
+    self, RegistrationError, agree_on_offsets, open_cluster, settled_registration,
+};
 use klamm_cluster::restart::{self, FoundDir, Pair, RestartRefusal};
 use klamm_cluster::tree::embedded::{EmbeddedHome, StoreError};
-use klamm_cluster::tree::zookeeper::{Credentials, ZooKeeperConfig, ZooKeeperHome};
+use klamm_cluster::tree::zookeeper::ZooKeeperHome;
 use klamm_cluster::tree::{Home, SessionState, Tree, TreeError};
 use klamm_cluster::{FlushClass, Image};
 use klamm_env::threads::run_blocking;
@@ -36,6 +40,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::config::{self, BrokerConfig, TableRules};
+use crate::ensemble;
 use crate::fence::Fence;
 use crate::reentry::Reentry;
 use crate::request::ListenerInfo;
@@ -83,9 +88,29 @@ pub enum MembershipError {
         /// What it said.
         error: std::io::Error,
     },
+    /// A file of TLS cannot be used.
+    #[error("{key}: {path} {problem}")]
+    Pem {
+        /// The setting that names it.
+        key: &'static str,
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// No thread could be started.
     #[error("{0}")]
     Threads(std::io::Error),
+    /// Offsets would be left behind.
+    #[error(
+        "offsets.storage is kafka, and the tree holds committed offsets, of group {group:?} for one: \
+         they would be forgotten; set offsets.storage=zookeeper, or delete {FOLDER} if they are of no \
+         use any more"
+    )]
+    OffsetsInTree {
+        /// One group that has some.
+        group: String,
+    },
     /// Nobody decides.
     #[error("no controller was elected within {ELECTION_WAIT_MAX:?}")]
     NoController,
@@ -149,6 +174,11 @@ impl Membership {
         let cluster = open_cluster(&*tree, &new_cluster_id(env, &log_dirs)).await?;
         for dir in &log_dirs {
             dir.check_owner(&cluster.cluster_id, broker_id)?;
+        }
+        if !config.keeps_offsets_in_tree()
+            && let Some(group) = offsets::any_group(&*tree).await?
+        {
+            return Err(MembershipError::OffsetsInTree { group });
         }
         let entry = Entry { env, config, broker_id, log_dirs: &log_dirs };
         let (epoch, node, own) = entry.register(&*tree, &cluster.cluster_id, &listeners).await?;
@@ -299,19 +329,7 @@ async fn open_home(
     if let Some(homes) = homes {
         return Ok(homes.home(control));
     }
-    let ms = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-    let session_timeout_ms = config.zookeeper_session_timeout_ms;
-    let connection_timeout_ms = config.zookeeper_connection_timeout_ms;
-    let ensemble = ZooKeeperConfig {
-        connect: connect.parse().expect("checked with the settings"),
-        session_timeout: ms(session_timeout_ms),
-        connection_timeout: ms(connection_timeout_ms.unwrap_or(session_timeout_ms)),
-        in_flight_max: usize::try_from(config.zookeeper_max_in_flight_requests).unwrap_or(1),
-        probe: format!("/brokers/probe/{broker_id}"),
-        credentials: Credentials::Anonymous,
-        tls: None,
-        readable_by_all: false,
-    };
+    let ensemble = ensemble::config(env, config, connect, broker_id).await?;
     Ok(Arc::new(ZooKeeperHome::new(env, ensemble, control)))
 }
 
@@ -400,6 +418,7 @@ impl Entry<'_> {
         cluster_id: &str,
         listeners: &[ListenerInfo],
     ) -> Result<(EpochNode, RegistrationNode, DirRegistration), MembershipError> {
+        agree_on_offsets(tree, self.broker_id, self.config.keeps_offsets_in_tree()).await?;
         let last = settled_registration(tree, self.broker_id, &self.attempted()).await?;
         let in_tree = last.as_ref().map(|last| Pair::from(&last.value));
         let boot_id = self.log_dirs[0].boot_id();
@@ -426,6 +445,8 @@ impl Entry<'_> {
         };
         registration::register(tree, &registration).await?;
         self.note_success(&own).await?;
+        // Another one may have come at the same time.
+        agree_on_offsets(tree, self.broker_id, node.offsets_in_tree).await?;
         self.in_every_dir(|dir| dir.remove_clean_marker()).await?;
         Ok((epoch, node, own))
     }
@@ -518,6 +539,7 @@ impl Entry<'_> {
             broker_epoch: epoch.epoch,
             features: Default::default(),
             log_dir_missing,
+            offsets_in_tree: self.config.keeps_offsets_in_tree(),
         }
     }
 

@@ -115,7 +115,11 @@ impl Reentry {
             earlier_incarnations: vec![self.own.pair.incarnation],
             epoch: epoch.clone(),
         };
+        let in_tree = self.node.offsets_in_tree;
+        registration::agree_on_offsets(&*tree, self.broker_id, in_tree).await?;
         registration::register(&*tree, &registration).await?;
+        // Another one may have come at the same time.
+        registration::agree_on_offsets(&*tree, self.broker_id, in_tree).await?;
         self.note(Registration { registered: Some(next.clone()), attempted: Some(next.clone()) })
             .await?;
         self.own = next;

@@ -1,12 +1,13 @@
 //! The settings in force for a broker, and where each of them comes from.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Deref;
 
 use klamm_cluster::tree::zookeeper::ConnectString;
 
 use super::broker_keys::{BROKER_KEYS, BrokerValues};
-use super::key::{Key, Update};
+use super::key::{Key, OffsetsStorage, Update};
 use super::listeners::{Listener, listeners};
 use super::topic_keys::TopicConfig;
 
@@ -30,7 +31,7 @@ pub enum Source {
 }
 
 /// A snapshot of a broker's settings; fields by [`BrokerValues`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct BrokerConfig {
     values: BrokerValues,
     /// The listeners to open.
@@ -38,6 +39,15 @@ pub struct BrokerConfig {
     this_broker: Settings,
     all_brokers: Settings,
     start: Settings,
+}
+
+/// The texts as they were given are left out: there may be passwords among them.
+impl fmt::Debug for BrokerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("BrokerConfig");
+        shown.field("values", &self.values).field("endpoints", &self.endpoints);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl Deref for BrokerConfig {
@@ -99,6 +109,11 @@ impl BrokerConfig {
                 .map(str::to_owned)
                 .collect(),
         }
+    }
+
+    /// `offsets.storage=zookeeper`.
+    pub fn keeps_offsets_in_tree(&self) -> bool {
+        self.values.offsets_storage == OffsetsStorage::ZooKeeper
     }
 
     /// Replicas of `__consumer_offsets` at its creation.
@@ -200,6 +215,7 @@ fn check_together(values: &BrokerValues, start: &Settings) -> Result<(), (&'stat
     {
         return Err(("zookeeper.connect", format!("is refused: {bad}")));
     }
+    super::zookeeper::check(values)?;
     if values.queued_max_request_bytes < i64::from(values.socket_request_max_bytes) {
         let problem = format!(
             "is {}, less than socket.request.max.bytes, {}",

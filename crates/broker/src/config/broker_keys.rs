@@ -1,8 +1,8 @@
 //! The settings of a broker.
 
 use super::key::{
-    Allowed, CleanupPolicy, CompressionType, FlushClass, Key, Kind, LostSession, Origin,
-    RecordValidation, TimestampType, Update,
+    Allowed, AuthScheme, CleanupPolicy, CompressionType, FlushClass, Key, Kind, LostSession,
+    OffsetsStorage, Origin, Password, RecordValidation, TimestampType, Update,
 };
 
 macro_rules! broker_table {
@@ -65,6 +65,8 @@ const SELECTORS: &[&str] = &[
     "org.apache.kafka.common.replica.LeaderSelector",
     "org.apache.kafka.common.replica.RackAwareReplicaSelector",
 ];
+const SOCKETS: &[&str] =
+    &["org.apache.zookeeper.ClientCnxnSocketNetty", "org.apache.zookeeper.ClientCnxnSocketNIO"];
 const CODECS: Allowed = Allowed::OneOf(CompressionType::WORDS);
 
 broker_table! {
@@ -95,6 +97,42 @@ broker_table! {
         "Requests to the ensemble that wait for an answer at most.";
     zookeeper_lost_session: LostSession, "zookeeper.lost.session", String, Some("serve"), Allowed::OneOf(LostSession::WORDS), ReadOnly, Origin::Klamm,
         "What the broker does while its session with the ensemble may be over: serve goes on with acks=all, reads and followers, none of which can lose anything, though a reader may see an old state; fence refuses all of it, so that no reader sees a state older than the session time-out.";
+    zookeeper_client_cnxn_socket: Option<String>, "zookeeper.clientCnxnSocket", String, None, Allowed::OneOf(SOCKETS), ReadOnly, Origin::Kafka,
+        "How Kafka's client speaks to ZooKeeper; taken and without effect, as Klamm's client has one way for both.";
+    zookeeper_auth_scheme: Option<AuthScheme>, "zookeeper.auth.scheme", String, None, Allowed::OneOf(AuthScheme::WORDS), ReadOnly, Origin::Klamm,
+        "How the broker says to the ensemble who it is: digest is ZooKeeper's own scheme, which sends name and password as they are; sasl is DIGEST-MD5, which does not send the password, in programs that are built with it. In the place of the section Client of Kafka's JAAS file; all brokers of a cluster use the same.";
+    zookeeper_auth_user: Option<String>, "zookeeper.auth.user", String, None, Allowed::Any, ReadOnly, Origin::Klamm,
+        "The name of the broker to the ensemble.";
+    zookeeper_auth_password: Option<Password>, "zookeeper.auth.password", Password, None, Allowed::Any, ReadOnly, Origin::Klamm,
+        "The password that belongs to zookeeper.auth.user.";
+    zookeeper_set_acl: bool, "zookeeper.set.acl", Boolean, Some("false"), Allowed::Any, ReadOnly, Origin::Kafka,
+        "Whether the nodes that the broker makes are its own: everybody may read them but those that may hold secrets, and nobody else may write them. Otherwise they are everybody's.";
+    zookeeper_ssl_client_enable: bool, "zookeeper.ssl.client.enable", Boolean, Some("false"), Allowed::Any, ReadOnly, Origin::Kafka,
+        "Whether the ensemble is reached by TLS, in programs that are built with it. The other keys of zookeeper.ssl count only then.";
+    zookeeper_ssl_truststore_location: Option<String>, "zookeeper.ssl.truststore.location", String, None, Allowed::Any, ReadOnly, Origin::Kafka,
+        "A file in PEM with the certificates of those who vouch for the servers, and perhaps lists of revoked certificates.";
+    zookeeper_ssl_truststore_type: Option<String>, "zookeeper.ssl.truststore.type", String, None, Allowed::Any, ReadOnly, Origin::Kafka,
+        "The form of the truststore; only PEM is read.";
+    zookeeper_ssl_truststore_password: Option<Password>, "zookeeper.ssl.truststore.password", Password, None, Allowed::Any, ReadOnly, Origin::Kafka,
+        "The password of the truststore; refused, as PEM has none.";
+    zookeeper_ssl_keystore_location: Option<String>, "zookeeper.ssl.keystore.location", String, None, Allowed::Any, ReadOnly, Origin::Kafka,
+        "A file in PEM with the broker's certificate, those between it and the authority, and its private key, for servers that ask for it.";
+    zookeeper_ssl_keystore_type: Option<String>, "zookeeper.ssl.keystore.type", String, None, Allowed::Any, ReadOnly, Origin::Kafka,
+        "The form of the keystore; only PEM is read.";
+    zookeeper_ssl_keystore_password: Option<Password>, "zookeeper.ssl.keystore.password", Password, None, Allowed::Any, ReadOnly, Origin::Kafka,
+        "The password of the private key; refused, as encrypted keys are not read.";
+    zookeeper_ssl_endpoint_identification_algorithm: String, "zookeeper.ssl.endpoint.identification.algorithm", String, Some("HTTPS"), Allowed::Any, ReadOnly, Origin::Kafka,
+        "How the servers' names are verified; anything but HTTPS is refused, as they always are.";
+    zookeeper_ssl_protocol: String, "zookeeper.ssl.protocol", String, Some("TLSv1.2"), Allowed::Any, ReadOnly, Origin::Kafka,
+        "Kafka's choice of a protocol; any other than the default is refused, as the best that the server has of TLSv1.3 and TLSv1.2 is spoken.";
+    zookeeper_ssl_enabled_protocols: Vec<String>, "zookeeper.ssl.enabled.protocols", List, None, Allowed::Any, ReadOnly, Origin::Kafka,
+        "The protocols that are offered; a list without TLSv1.3 and TLSv1.2 is refused.";
+    zookeeper_ssl_cipher_suites: Vec<String>, "zookeeper.ssl.cipher.suites", List, None, Allowed::Any, ReadOnly, Origin::Kafka,
+        "The cipher suites that are offered; refused, as they cannot be chosen.";
+    zookeeper_ssl_crl_enable: bool, "zookeeper.ssl.crl.enable", Boolean, Some("false"), Allowed::Any, ReadOnly, Origin::Kafka,
+        "Whether lists of revoked certificates are fetched; true is refused. Those in the truststore's file are honoured in any case.";
+    zookeeper_ssl_ocsp_enable: bool, "zookeeper.ssl.ocsp.enable", Boolean, Some("false"), Allowed::Any, ReadOnly, Origin::Kafka,
+        "Whether certificates are asked about while connecting; true is refused.";
     log_dir: String, "log.dir", String, Some("klamm-data"), Allowed::Any, ReadOnly, PLACE_OF_DATA,
         "The directory for logs, where log.dirs is not given.";
     log_dirs: Option<Vec<String>>, "log.dirs", List, None, Allowed::Any, ReadOnly, Origin::Kafka,
@@ -281,6 +319,8 @@ broker_table! {
         "Longest text in bytes that a client may attach to a committed offset.";
     offsets_commit_timeout_ms: i32, "offsets.commit.timeout.ms", Int, Some("5000"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
         "Milliseconds that a write to an offsets topic may take before its client is told so.";
+    offsets_storage: OffsetsStorage, "offsets.storage", String, Some("kafka"), Allowed::OneOf(OffsetsStorage::WORDS), ReadOnly, Origin::Klamm,
+        "Where groups' committed offsets are kept, the same for all brokers of a cluster: kafka is the replicated topic __consumer_offsets; zookeeper is the tree of the cluster's metadata, below /consumers, where Kafka's old consumers had them (docs/zookeeper.md).";
     offsets_retention_minutes: i32, "offsets.retention.minutes", Int, Some("10080"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,
         "Minutes for which the offsets of a group without members are kept.";
     offsets_retention_check_interval_ms: i64, "offsets.retention.check.interval.ms", Long, Some("600000"), Allowed::AtLeast(1), ReadOnly, Origin::Kafka,

@@ -22,7 +22,8 @@ pub(crate) struct Described {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Place {
     pub(crate) name: &'static str,
-    pub(crate) value: String,
+    /// None for a password.
+    pub(crate) value: Option<String>,
     pub(crate) source: Source,
 }
 
@@ -36,7 +37,7 @@ fn topic_key(broker: &BrokerConfig, own: &Settings, key: &'static Key) -> Descri
     let value = set.clone().unwrap_or_else(|| broker.inherited(key));
     let mut synonyms = Vec::new();
     if set.is_some() {
-        let place = Place { name: key.name, value: value.clone(), source: Source::Topic };
+        let place = Place { name: key.name, value: Some(value.clone()), source: Source::Topic };
         synonyms.push(place);
     }
     if let Some((first, _)) = key.synonyms.first() {
@@ -64,7 +65,8 @@ pub(crate) fn all_brokers(config: &BrokerConfig) -> Vec<Described> {
         .iter()
         .filter_map(|key| {
             let value = set.get(key.name)?.clone();
-            let place = Place { name: key.name, value: value.clone(), source: Source::AllBrokers };
+            let shown = Some(value.clone());
+            let place = Place { name: key.name, value: shown, source: Source::AllBrokers };
             Some(described(key, Some(value), false, vec![place]))
         })
         .collect()
@@ -72,10 +74,14 @@ pub(crate) fn all_brokers(config: &BrokerConfig) -> Vec<Described> {
 
 fn described(
     key: &'static Key,
-    value: Option<String>,
+    mut value: Option<String>,
     read_only: bool,
-    synonyms: Vec<Place>,
+    mut synonyms: Vec<Place>,
 ) -> Described {
+    if key.kind == Kind::Password {
+        value = None;
+        synonyms.iter_mut().for_each(|place| place.value = None);
+    }
     let source = synonyms.first().map_or(Source::Default, |place| place.source);
     Described { name: key.name, value, source, read_only, kind: key.kind, doc: key.doc, synonyms }
 }
@@ -101,7 +107,7 @@ fn broker_places(config: &BrokerConfig, name: &'static str) -> Vec<Place> {
         .iter()
         .flat_map(|name| {
             let places = config.places(name).into_iter();
-            places.map(|(source, value)| Place { name, value, source })
+            places.map(|(source, value)| Place { name, value: Some(value), source })
         })
         .collect();
     places.sort_by_key(|place| place.source as i8);

@@ -310,23 +310,8 @@ const NAMES: &[&str] = &[
     "unclean.leader.election.interval.ms",
     "unstable.api.versions.enable",
     "unstable.feature.versions.enable",
-    "zookeeper.clientCnxnSocket",
     "zookeeper.metadata.migration.enable",
     "zookeeper.metadata.migration.min.batch.size",
-    "zookeeper.set.acl",
-    "zookeeper.ssl.cipher.suites",
-    "zookeeper.ssl.client.enable",
-    "zookeeper.ssl.crl.enable",
-    "zookeeper.ssl.enabled.protocols",
-    "zookeeper.ssl.endpoint.identification.algorithm",
-    "zookeeper.ssl.keystore.location",
-    "zookeeper.ssl.keystore.password",
-    "zookeeper.ssl.keystore.type",
-    "zookeeper.ssl.ocsp.enable",
-    "zookeeper.ssl.protocol",
-    "zookeeper.ssl.truststore.location",
-    "zookeeper.ssl.truststore.password",
-    "zookeeper.ssl.truststore.type",
 ];
 
 #[cfg(test)]
@@ -340,7 +325,9 @@ mod tests {
         for key in BROKER_KEYS {
             assert!(!is_kafka_key(key.name), "{} is implemented", key.name);
         }
-        assert!(is_kafka_key("num.io.threads") && is_kafka_key("zookeeper.set.acl"));
+        assert!(
+            is_kafka_key("num.io.threads") && is_kafka_key("zookeeper.metadata.migration.enable")
+        );
         assert!(!is_kafka_key("num.io.thread"));
     }
 }

@@ -20,6 +20,8 @@ pub enum Kind {
     Double = 6,
     /// Texts separated by commas.
     List = 7,
+    /// Text that is shown to nobody.
+    Password = 9,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Kind::Long => "long",
             Kind::Double => "double",
             Kind::List => "list",
+            Kind::Password => "password",
         }
     }
 }
@@ -131,6 +134,7 @@ impl Key {
             Kind::Boolean if text.eq_ignore_ascii_case("true") => Ok("true".to_owned()),
             Kind::Boolean if text.eq_ignore_ascii_case("false") => Ok("false".to_owned()),
             Kind::Boolean => Err(refused()),
+            Kind::Password => Ok(text.to_owned()),
             Kind::String => match self.allowed {
                 Allowed::OneOf(words) if !words.contains(&text) => Err(refused()),
                 Allowed::AddressCounts if !split_list(text).iter().all(|item| is_count(item)) => {
@@ -161,7 +165,7 @@ impl Key {
             Kind::String | Kind::List if self.allowed != Allowed::Any => {
                 return self.allowed.to_string();
             }
-            Kind::String => return "any text".to_owned(),
+            Kind::String | Kind::Password => return "any text".to_owned(),
             Kind::List => return "a list separated by commas".to_owned(),
             Kind::Int => "a whole number of 32 bits",
             Kind::Short => "a whole number of 16 bits",
@@ -248,6 +252,29 @@ macro_rules! parsed_fields {
 
 parsed_fields!(bool, i16, i32, i64, f64, String);
 
+/// A password; it is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// What it is.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
+}
+
+impl Field for Password {
+    fn from_canonical(text: Option<&str>) -> Self {
+        Password(text.expect("a password has no default").to_owned())
+    }
+}
+
 impl<T: Field> Field for Option<T> {
     fn from_canonical(text: Option<&str>) -> Self {
         text.map(|text| T::from_canonical(Some(text)))
@@ -296,6 +323,20 @@ word_fields! {
         Serve = "serve",
         /// It serves no data.
         Fence = "fence",
+    }
+    /// How a broker says to the ensemble who it is.
+    AuthScheme {
+        /// ZooKeeper's own scheme: name and password as they are.
+        Digest = "digest",
+        /// SASL with DIGEST-MD5.
+        Sasl = "sasl",
+    }
+    /// Where groups' committed offsets are kept.
+    OffsetsStorage {
+        /// In the replicated topic `__consumer_offsets`.
+        Kafka = "kafka",
+        /// In the coordination tree.
+        ZooKeeper = "zookeeper",
     }
     /// How closely a produced batch is looked at.
     RecordValidation {

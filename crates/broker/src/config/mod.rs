@@ -21,6 +21,7 @@ mod load;
 mod properties;
 mod rules;
 mod topic_keys;
+mod zookeeper;
 
 #[cfg(test)]
 mod tests;
@@ -34,8 +35,8 @@ pub(crate) use describe::{
 };
 pub use docs::config_page;
 pub use key::{
-    Allowed, CleanupPolicy, CompressionType, FlushClass, Key, Kind, LostSession, Origin,
-    RecordValidation, Synonym, TimestampType, Update,
+    Allowed, AuthScheme, CleanupPolicy, CompressionType, FlushClass, Key, Kind, LostSession,
+    OffsetsStorage, Origin, Password, RecordValidation, Synonym, TimestampType, Update,
 };
 pub use listeners::{Endpoint, Listener};
 pub use load::{ConfigError, Loaded, load};

@@ -14,7 +14,9 @@ use klamm_protocol::messages::describe_configs::{
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 
-use crate::config::{Described, Refused, describe_all_brokers, describe_broker, describe_topic};
+use crate::config::{
+    Described, Kind, Refused, describe_all_brokers, describe_broker, describe_topic,
+};
 use crate::config_resource::{ResourceType, own_broker};
 use crate::request::{Answer, RequestContext};
 use crate::topic_name;
@@ -105,7 +107,7 @@ fn shown(
 ) -> DescribeConfigsResourceResult {
     let synonym = |place: crate::config::Place| DescribeConfigsSynonym {
         name: place.name.to_owned(),
-        value: Some(place.value),
+        value: place.value,
         source: place.source as i8,
     };
     let documented = ctx.api_version >= 3 && request.include_documentation;
@@ -115,7 +117,7 @@ fn shown(
         value: entry.value,
         read_only: entry.read_only,
         config_source: entry.source as i8,
-        is_sensitive: false,
+        is_sensitive: entry.kind == Kind::Password,
         synonyms: synonyms.map(synonym).collect(),
         config_type: if ctx.api_version >= 3 { entry.kind as i8 } else { 0 },
         documentation: documented.then(|| entry.doc.to_owned()),

@@ -26,6 +26,7 @@ pub(crate) fn config(connect: &str) -> ZooKeeperConfig {
         probe: "/brokers/probe/1".to_owned(),
         credentials: Credentials::Anonymous,
         tls: None,
+        owns_nodes: true,
         readable_by_all: false,
     }
 }

@@ -33,10 +33,16 @@ pub struct ZooKeeperConfig {
     pub credentials: Credentials,
     /// `zookeeper.ssl.client.enable`: TLS to every server. Needs the crate's feature `zookeeper-tls`.
     pub tls: Option<Tls>,
-    /// `zookeeper.set.acl`: whether everybody may read what is no secret, where the nodes belong to
-    /// who the broker is.
+    /// `zookeeper.set.acl`: whether the nodes belong to who the broker is, if it is anybody.
+    pub owns_nodes: bool,
+    /// Whether everybody may read what is no secret, where the nodes belong to who the broker is.
     pub readable_by_all: bool,
 }
+
+/// Whether [`Credentials::Sasl`] is built in: the crate's feature `zookeeper-sasl`.
+pub const HAS_SASL: bool = cfg!(feature = "zookeeper-sasl");
+/// Whether [`Tls`] is built in: the crate's feature `zookeeper-tls`.
+pub const HAS_TLS: bool = cfg!(feature = "zookeeper-tls");
 
 /// TLS to the ensemble. The servers' names are always verified.
 #[derive(Clone, PartialEq, Eq)]
@@ -124,7 +130,8 @@ static CREATOR_AND_READERS: [Acl; 2] = [
 impl NodeAccess {
     fn new(config: &ZooKeeperConfig) -> NodeAccess {
         let has_certificate = config.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
-        if config.credentials == Credentials::Anonymous && !has_certificate {
+        let is_somebody = config.credentials != Credentials::Anonymous || has_certificate;
+        if !(is_somebody && config.owns_nodes) {
             NodeAccess::Everybody
         } else if config.readable_by_all {
             NodeAccess::CreatorAndReaders
@@ -316,6 +323,7 @@ mod tests {
             probe: "/brokers/probe/1".into(),
             credentials,
             tls: None,
+            owns_nodes: true,
             readable_by_all,
         }
     }
@@ -332,6 +340,8 @@ mod tests {
         assert_eq!(access(digest(), false).of("/topics"), Acls::creator_all());
         let readable = access(digest(), true);
         assert_eq!(readable.of("/topics"), Acls::new(&CREATOR_AND_READERS));
+        let unowned = ZooKeeperConfig { owns_nodes: false, ..config(digest(), true) };
+        assert_eq!(NodeAccess::new(&unowned), NodeAccess::Everybody);
         for secret in ["/config/users", "/config/users/u", "/config/brokers/1"] {
             assert_eq!(readable.of(secret), Acls::creator_all(), "{secret}");
         }

@@ -21,5 +21,5 @@ mod session;
 mod watches;
 
 pub use connect_string::{BadConnectString, ConnectString};
-pub use home::{Credentials, Identity, Tls, ZooKeeperConfig, ZooKeeperHome};
+pub use home::{Credentials, HAS_SASL, HAS_TLS, Identity, Tls, ZooKeeperConfig, ZooKeeperHome};
 pub use session::ZooKeeperTree;
