@@ -15,13 +15,16 @@ mod offsets_topic;
 mod shard;
 #[cfg(test)]
 mod tests;
+mod tree_offsets;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
+use klamm_cluster::offsets;
 use klamm_coordinator::{GroupConfig, partition_for};
 use klamm_protocol::ErrorCode;
 use uuid::Uuid;
@@ -34,6 +37,10 @@ use crate::request::Answer;
 pub(crate) use offsets_topic::{OFFSETS_TOPIC, coordinator_of};
 pub(crate) use shard::{Promise, Shard};
 pub(crate) use upkeep::{forget_deleted, run_upkeep};
+
+/// Bytes of deletions that retention asks for at a time, where they go into the tree and no batch of
+/// a log has to hold them.
+const TREE_TOMBSTONES_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Holds the shard of one partition; its lock is held while it loads.
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Shard>>>>;
@@ -70,7 +77,10 @@ impl Coordinators {
             partition.reader().is_some() || partition.dir().has_found(partition.id())
         };
         let written = topic.partitions().filter(is_written);
-        let shards = written.map(|partition| self.shard_at(broker, partition.id().partition));
+        let mut indexes: BTreeSet<i32> =
+            written.map(|partition| partition.id().partition).collect();
+        indexes.extend(in_tree(broker).await);
+        let shards = indexes.into_iter().map(|index| self.shard_at(broker, index));
         join_all(shards).await.into_iter().flatten().collect()
     }
 
@@ -89,7 +99,10 @@ impl Coordinators {
             *slot = None;
         }
         let config = broker.config();
-        let shard = load::load((&broker.env, &broker.fence), partition, epoch, &config).await?;
+        let loaded = load::load(broker, &partition, epoch, &config).await?;
+        let (env, fence) = (&broker.env, &broker.fence);
+        let timeout = commit_timeout(&config);
+        let shard = Shard::start((env, fence), partition, epoch, loaded, timeout);
         *slot = Some(Arc::clone(&shard));
         Ok(shard)
     }
@@ -102,12 +115,36 @@ impl Coordinators {
     /// A topic is gone: what groups have committed in it goes too.
     pub(crate) async fn forget_topic(&self, broker: &Arc<Broker>, topic: &str, topic_id: Uuid) {
         for shard in self.all(broker).await {
-            shard.forget_topic(topic, topic_id);
+            shard.forget_topic(topic, topic_id).await;
         }
     }
 }
 
+/// The partitions whose groups have committed anything in the tree, where that has the offsets. What
+/// cannot be read in time is left out.
+async fn in_tree(broker: &Arc<Broker>) -> Vec<i32> {
+    let config = broker.config();
+    let image = broker.image();
+    let partitions = image.topic(OFFSETS_TOPIC).map_or(0, |topic| topic.partition_count());
+    if !config.keeps_offsets_in_tree() || partitions == 0 {
+        return Vec::new();
+    }
+    let tree = broker.fence.registered().tree;
+    let groups = tokio::time::timeout(commit_timeout(&config), offsets::groups(&*tree)).await;
+    let groups = groups.into_iter().flatten().flatten();
+    groups.map(|group| partition_for(&group, partitions)).collect()
+}
+
+/// `offsets.commit.timeout.ms`.
+fn commit_timeout(config: &BrokerConfig) -> Duration {
+    Duration::from_millis(u64::try_from(config.offsets_commit_timeout_ms).unwrap_or(0))
+}
+
 fn group_config(config: &BrokerConfig) -> GroupConfig {
+    let max_tombstone_batch_bytes = match config.keeps_offsets_in_tree() {
+        true => TREE_TOMBSTONES_BYTES_MAX,
+        false => GroupConfig::default().max_tombstone_batch_bytes,
+    };
     let size = |number: i32| usize::try_from(number).unwrap_or(0);
     GroupConfig {
         min_session_timeout_ms: config.group_min_session_timeout_ms,
@@ -115,6 +152,7 @@ fn group_config(config: &BrokerConfig) -> GroupConfig {
         initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
         max_size: size(config.group_max_size),
         offset_metadata_max: size(config.offset_metadata_max_bytes),
+        max_tombstone_batch_bytes,
         offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
         offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms,
         ..GroupConfig::default()

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::load::read_groups;
+use super::shard::Loaded;
 use super::{OFFSETS_TOPIC, Promise, Shard};
 use crate::data_dir::DataDir;
 use crate::fence::Fence;
@@ -68,7 +69,8 @@ impl Fixture {
         let (groups, end) = read_groups(Groups::new(config), reader).expect("readable");
         let (env, fence) = (&self.env, &Fence::new(self.registered.subscribe()));
         let partition = Arc::clone(&self.partition);
-        Shard::start((env, fence), partition, epoch, groups, end, commit_timeout)
+        let loaded = Loaded { groups, log_end: end, offsets: None };
+        Shard::start((env, fence), partition, epoch, loaded, commit_timeout)
     }
 
     /// Makes durable, and so commits, what has been appended.
@@ -201,7 +203,7 @@ async fn offsets_of_a_deleted_topic_go() {
     let acknowledged = shard.call(commit(42));
     fixture.commit_log();
     acknowledged.await.expect("committed");
-    shard.forget_topic("t", Uuid::from_u128(9));
+    shard.forget_topic("t", Uuid::from_u128(9)).await;
     fixture.commit_log();
     assert_eq!(fetch(&shard).await, Ok(None));
 }

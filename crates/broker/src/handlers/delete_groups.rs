@@ -40,7 +40,7 @@ pub(crate) async fn handle(
 
 async fn delete(ctx: &RequestContext, group_id: &str) -> Promise<Made> {
     match ctx.broker.coordinators.shard(&ctx.broker, group_id).await {
-        Ok(shard) => shard.call(|groups, _, ticket| groups.delete_group(ticket, group_id)),
+        Ok(shard) => shard.delete_group(group_id),
         Err(error) => Box::pin(async move { Err(error) }),
     }
 }

@@ -1,6 +1,8 @@
 //! OffsetCommit: records how far a group has read.
 //!
-//! Versions 2 to 10. Answered when the record is committed in `__consumer_offsets`.
+//! Versions 2 to 10. Answered when the record is committed in `__consumer_offsets`, or, with
+//! `offsets.storage=zookeeper`, when the tree has the offset; until then, and while the ensemble cannot
+//! be reached, it is COORDINATOR_NOT_AVAILABLE.
 //!
 //! - 2 to 4: the client may name how long its offsets are kept.
 //! - 6: the leader epoch of the last record read is kept with the offset.
@@ -51,6 +53,9 @@ pub(crate) async fn handle(
         Ok(shard) => shard,
         Err(error) => return Answer::Now(done.with(keys, |_| error)),
     };
+    if let Err(error) = shard.check_storable(&group_id) {
+        return Answer::Now(done.with(keys, |_| error));
+    }
     let api_version = ctx.api_version;
     let promise = shard.call(|groups, now, ticket| {
         groups.commit(

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use klamm_coordinator::{Answer as Made, DeleteOffsets};
+use klamm_coordinator::Answer as Made;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::offset_delete::{
     OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition,
@@ -45,9 +45,7 @@ pub(crate) async fn handle(
         Err(error) => return Answer::Now(failed(error)),
     };
     let asked = partitions.clone();
-    let promise = shard.call(|groups, _, ticket| {
-        groups.delete_offsets(DeleteOffsets { ticket, group_id, partitions })
-    });
+    let promise = shard.delete_offsets(group_id, partitions);
     answer(promise, move |made| match made {
         Ok(Made::DeleteOffsets(Ok(codes))) => {
             for ((topic, index), code) in asked.iter().zip(codes) {

@@ -1,6 +1,7 @@
 //! OffsetFetch: how far groups have read.
 //!
-//! Versions 1 to 10. Only what is committed in `__consumer_offsets` is told.
+//! Versions 1 to 10. Only what is committed in `__consumer_offsets` is told; with
+//! `offsets.storage=zookeeper`, what the tree holds at this moment.
 //!
 //! - 1: an error of the group is told for each partition; from 2 on once, at the top.
 //! - 2: null topics ask for everything the group has committed.
@@ -14,9 +15,11 @@
 //! A partition without a committed offset, and a group that nobody knows, have offset -1 and no
 //! error: that is how a consumer learns that it has to start somewhere.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use klamm_cluster::offsets::Wanted;
 use klamm_coordinator::{CommittedOffset, Groups};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::offset_fetch::{
@@ -52,14 +55,15 @@ pub(crate) async fn handle(
     };
     let mut answers = Vec::with_capacity(groups.len());
     for group in groups {
+        let group = Arc::new(group);
         let promise = look(ctx, &image, &group).await;
         answers.push(async move {
             match promise.await {
                 Ok(topics) => {
-                    let group_id = group.group_id;
+                    let group_id = group.group_id.clone();
                     OffsetFetchResponseGroup { group_id, topics, ..Default::default() }
                 }
-                Err(error) => failed(version, group, error),
+                Err(error) => failed(version, Arc::unwrap_or_clone(group), error),
             }
         });
     }
@@ -83,18 +87,35 @@ fn one_group(request: OffsetFetchRequest) -> OffsetFetchRequestGroup {
 async fn look(
     ctx: &RequestContext,
     image: &Arc<Image>,
-    group: &OffsetFetchRequestGroup,
+    group: &Arc<OffsetFetchRequestGroup>,
 ) -> Promise<Vec<OffsetFetchResponseTopics>> {
     let shard = match ctx.broker.coordinators.shard(&ctx.broker, &group.group_id).await {
         Ok(shard) => shard,
         Err(error) => return Box::pin(async move { Err(error) }),
     };
     let by_id = ctx.api_version >= TOPIC_IDS_SINCE;
-    shard.read(|groups| match &group.topics {
-        Some(topics) if by_id => by_ids(groups, image, &group.group_id, topics),
-        Some(topics) => by_names(groups, &group.group_id, topics),
-        None => all(groups, by_id.then_some(image), &group.group_id),
+    let wanted = || wanted(image, by_id, group.topics.as_deref());
+    let (known, asked) = (Arc::clone(image), Arc::clone(group));
+    shard.read_committed(&group.group_id, wanted, move |groups| match &asked.topics {
+        Some(topics) if by_id => by_ids(groups, &known, &asked.group_id, topics),
+        Some(topics) => by_names(groups, &asked.group_id, topics),
+        None => all(groups, by_id.then_some(&known), &asked.group_id),
     })
+}
+
+/// What is asked for, by name.
+fn wanted(image: &Image, by_id: bool, topics: Option<&[OffsetFetchRequestTopics]>) -> Wanted {
+    let Some(topics) = topics else { return Wanted::All };
+    let mut wanted: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
+    for topic in topics {
+        let name = match by_id {
+            true => image.topic_by_id(topic.topic_id).map(|topic| topic.name.to_string()),
+            false => Some(topic.name.clone()),
+        };
+        let Some(name) = name else { continue };
+        wanted.entry(name).or_default().extend(&topic.partition_indexes);
+    }
+    Wanted::Only(wanted)
 }
 
 fn by_names(

@@ -301,6 +301,11 @@ impl Cluster {
         reason
     }
 
+    /// The common tree.
+    pub(crate) fn home(&self) -> &EmbeddedHome {
+        &self.home
+    }
+
     /// A connection to broker `id`.
     pub(crate) fn connect(&self, id: i32) -> Socket {
         let member = self.brokers.get(&id).expect("it runs");

@@ -28,5 +28,6 @@ mod strange_trees;
 mod throttling;
 mod topics;
 mod transactions;
+mod tree_offsets;
 mod waiting;
 mod warnings;

@@ -4,19 +4,23 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use klamm_ensemble::Ensemble;
+use klamm_cluster::tree::Tree as _;
+use klamm_cluster::tree::zookeeper::{Credentials, ZooKeeperConfig, ZooKeeperHome, ZooKeeperTree};
+use klamm_ensemble::{Certificates, Ensemble};
+use klamm_env::{Env, Loop};
 use klamm_protocol::ErrorCode;
 
 use crate::broker_process::{
     BrokerProcess, Connection, Launch, Signal, batch, batch_of, eventually,
 };
+use crate::{ensemble_offsets, ensemble_security};
 
 const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Three servers, and the thread that what lies between them runs on.
-struct Servers {
+pub(crate) struct Servers {
     runtime: tokio::runtime::Handle,
-    ensemble: Ensemble,
+    pub(crate) ensemble: Ensemble,
 }
 
 impl Servers {
@@ -37,12 +41,17 @@ impl Servers {
         self.runtime.block_on(job).expect("the ensemble does as it should")
     }
 
-    fn kill(&mut self, servers: impl Iterator<Item = usize>) {
+    /// Another server, with TLS.
+    pub(crate) fn start_secure(&self) -> (Ensemble, Certificates) {
+        self.run(Ensemble::start_secure())
+    }
+
+    pub(crate) fn kill(&mut self, servers: impl Iterator<Item = usize>) {
         servers.for_each(|at| self.ensemble.server_mut(at).kill());
     }
 
     /// Starts what is down.
-    fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         for at in 0..self.ensemble.servers().len() {
             if !self.ensemble.servers()[at].is_running() {
                 self.ensemble.server_mut(at).restart().expect("Java starts");
@@ -51,7 +60,36 @@ impl Servers {
         self.run(self.ensemble.serving());
     }
 
-    fn launch(&self, data_dir: &Path, chroot: &str) -> Launch {
+    /// What somebody with a client of ZooKeeper does below `chroot`.
+    pub(crate) fn by_hand<T>(
+        &self,
+        chroot: &str,
+        credentials: Credentials,
+        job: impl AsyncFnOnce(&ZooKeeperTree) -> T,
+    ) -> T {
+        let connect = format!("{}{chroot}", self.ensemble.addresses().join(","));
+        let config = ZooKeeperConfig {
+            connect: connect.parse().expect("servers"),
+            session_timeout: SESSION_TIMEOUT,
+            connection_timeout: Duration::from_secs(20),
+            in_flight_max: 10,
+            probe: "/brokers/probe/-1".to_owned(),
+            credentials,
+            tls: None,
+            owns_nodes: true,
+            readable_by_all: true,
+        };
+        self.runtime.block_on(async {
+            let env = Env::real().expect("an environment");
+            let tree = ZooKeeperHome::new(&env, config, &Loop::current()).begin().await;
+            let tree = tree.expect("a session");
+            let done = job(&tree).await;
+            tree.close().await;
+            done
+        })
+    }
+
+    pub(crate) fn launch(&self, data_dir: &Path, chroot: &str) -> Launch {
         let servers = self.ensemble.addresses().join(",");
         Launch::on(data_dir)
             .set(&format!("zookeeper.connect={servers}{chroot}"))
@@ -73,6 +111,8 @@ fn a_broker_on_an_ensemble() {
     it_registers_again_after_its_session_has_ended(&servers);
     println!("it ends when another process has taken its id");
     it_ends_when_another_process_has_taken_its_id(&servers);
+    ensemble_offsets::run(&mut servers);
+    ensemble_security::run(&mut servers);
 }
 
 fn it_serves_and_restarts(servers: &Servers) {

@@ -11,6 +11,8 @@ mod compat_quirks;
 mod data_directory;
 mod dead_disk;
 mod ensemble;
+mod ensemble_offsets;
+mod ensemble_security;
 mod fetch_refusals;
 mod few_descriptors;
 mod frames;

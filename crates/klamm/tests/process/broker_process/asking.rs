@@ -218,9 +218,28 @@ impl Connection {
         eventually("a coordinator", || (self.call(3, &request).error_code == 0).then_some(()));
     }
 
+    /// The broker that coordinates `group`.
+    pub(crate) fn coordinator(&mut self, group: &str) -> i32 {
+        let request =
+            FindCoordinatorRequest { key: group.to_owned(), ..FindCoordinatorRequest::default() };
+        eventually("a coordinator", || {
+            let response = self.call(3, &request);
+            (response.error_code == 0).then_some(response.node_id)
+        })
+    }
+
     /// Commits an offset for partition 0 as a consumer without a group membership does.
     #[track_caller]
     pub(crate) fn commit(&mut self, group: &str, topic: &str, offset: i64) {
+        eventually("a commit", || match self.try_commit(group, topic, offset) {
+            ErrorCode::None => Some(()),
+            error if is_coordinator_on_its_way(error) => None,
+            error => panic!("commit: {error:?}"),
+        });
+    }
+
+    /// The same, once.
+    pub(crate) fn try_commit(&mut self, group: &str, topic: &str, offset: i64) -> ErrorCode {
         let part = OffsetCommitRequestPartition {
             committed_offset: offset,
             committed_metadata: Some(format!("at {offset}")),
@@ -237,13 +256,7 @@ impl Connection {
             topics: vec![topic],
             ..OffsetCommitRequest::default()
         };
-        eventually("a commit", || {
-            match code(self.call(7, &request).topics[0].partitions[0].error_code) {
-                ErrorCode::None => Some(()),
-                error if is_coordinator_on_its_way(error) => None,
-                error => panic!("commit: {error:?}"),
-            }
-        });
+        code(self.call(7, &request).topics[0].partitions[0].error_code)
     }
 
     /// The offset that a group has committed for partition 0.
