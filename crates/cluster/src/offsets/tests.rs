@@ -162,7 +162,7 @@ impl World {
 
     /// What somebody with a shell writes.
     async fn by_hand(&self, path: &str, data: &'static str) {
-        let above: Vec<&str> = std::iter::successors(path::parent(path), |of| path::parent(*of))
+        let above: Vec<&str> = std::iter::successors(path::parent(path), |of| path::parent(of))
             .filter(|of| *of != "/")
             .collect();
         for folder in above.into_iter().rev() {
