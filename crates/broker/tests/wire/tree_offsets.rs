@@ -274,6 +274,8 @@ fn what_is_deleted_leaves_no_node() {
     assert_eq!(offset(&mut socket, "g", "u"), -1);
     let delete = DeleteGroupsRequest { groups_names: vec!["h".to_owned()] };
     assert_eq!(socket.call(2, &delete).results[0].error_code, 0);
+    let listed = socket.call(4, &ListGroupsRequest::default()).groups;
+    assert_eq!(listed.iter().map(|group| group.group_id.as_str()).collect::<Vec<_>>(), ["g"]);
     assert_eq!(socket.call(2, &delete).results[0].error_code, ErrorCode::GroupIdNotFound.as_i16());
     let delete = DeleteTopicsRequest {
         topics: vec![DeleteTopicState { name: Some("gone".to_owned()), ..Default::default() }],
