@@ -41,6 +41,13 @@ fn a_cluster_survives_its_faults_while_replication_is_throttled() {
     print!("{}", told(5, &["--summary", "--set", "throttle=100000"]));
 }
 
+/// I14 in the tree: no acknowledged commit is forgotten, whoever coordinates and whatever the ensemble
+/// loses on the way.
+#[test]
+fn offsets_in_the_tree_survive_the_same() {
+    print!("{}", told(3, &["--set", "offsets=zookeeper", "--summary"]));
+}
+
 /// A producer's batch failed for want of time, and the one behind it was acknowledged: it gave the
 /// sequence of that one to new records, which a broker then took for the old ones.
 #[test]

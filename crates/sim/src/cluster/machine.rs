@@ -172,6 +172,10 @@ fn settings(scenario: &Scenario, id: i32) -> Vec<(String, String)> {
         ("zookeeper.connect", "ensemble:2181".to_owned()),
         ("log.dirs", "/data".to_owned()),
         ("flush", scenario.flush.word().to_owned()),
+        (
+            "offsets.storage",
+            if scenario.offsets_in_tree { "zookeeper" } else { "kafka" }.to_owned(),
+        ),
         ("log.segment.bytes", "1048576".to_owned()),
         ("default.replication.factor", replication.clone()),
         ("min.insync.replicas", scenario.min_in_sync().to_string()),

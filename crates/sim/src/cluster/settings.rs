@@ -33,6 +33,8 @@ pub struct Scenario {
     pub members: u32,
     /// Bytes a second at which replicas out of sync catch up, if they are held to a rate; never drawn.
     pub throttle: Option<u32>,
+    /// The brokers' `offsets.storage`: kafka, unless it is set.
+    pub offsets_in_tree: bool,
     /// How long the faults last, at least.
     pub unrest: Duration,
     /// Within this time after the faults all must be well.
@@ -56,6 +58,7 @@ impl Scenario {
             producers: random.random_range(2..=3),
             members: random.random_range(1..=2),
             throttle: None,
+            offsets_in_tree: false,
             unrest: Duration::from_secs(random.random_range(60..75)),
             recovery_max: RECOVERY_MAX,
             faults: Vec::new(),
@@ -89,6 +92,13 @@ impl Scenario {
             "producers" => self.producers = number(1, 9)?,
             "members" => self.members = number(0, 9)?,
             "throttle" => self.throttle = Some(number(1, u32::MAX)?),
+            "offsets" => {
+                self.offsets_in_tree = match value {
+                    "kafka" => false,
+                    "zookeeper" => true,
+                    _ => return Err(refused()),
+                }
+            }
             "seconds" => self.unrest = seconds()?,
             "recovery" => self.recovery_max = seconds()?,
             "faults" => {
@@ -109,4 +119,4 @@ impl Scenario {
 
 /// The keys of [`Scenario::set`].
 pub(super) const KEYS: &str = "brokers, replication, partitions, flush, turns-acked, producers, \
-                               members, throttle, seconds, recovery, faults";
+                               members, throttle, offsets, seconds, recovery, faults";
