@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::{join, join_all};
 use tokio::time::Instant;
 
-use super::{Fault, Subject, caught_up, data, gone, make, reach, text};
+use super::{Fault, Subject, among, caught_up, data, gone, make, make_large, reach, text};
 use crate::tree::CreateMode::Ephemeral;
 use crate::tree::{EventKind, SessionState, TreeError};
 
@@ -70,6 +70,14 @@ pub(super) async fn reads_go_on_over_a_reconnect(subject: Arc<dyn Subject>) {
     let reads = join_all((0..200).map(|_| tree.get("/a")));
     let (read, ()) = join(reads, subject.inflict(Fault::Reconnect, tree.session())).await;
     assert!(read.iter().all(Result::is_ok), "{read:?}");
+}
+
+pub(super) async fn a_large_subtree_is_read_whole_over_a_reconnect(subject: Arc<dyn Subject>) {
+    let tree = subject.connect().await;
+    let all = make_large(&*tree, "/p").await;
+    let reconnect = subject.inflict(Fault::Reconnect, tree.session());
+    let (found, ()) = join(tree.subtree("/p"), reconnect).await;
+    assert_eq!(among(&found.unwrap(), &all), all);
 }
 
 pub(super) async fn a_session_without_connection_is_lost_before_it_expires(

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::tree::{SessionId, SessionState, Tree, TreeError};
+use crate::tree::{Node, Op, SessionId, SessionState, Tree, TreeError};
 
 /// Faults that only some homes can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,8 @@ cases! {
         find_tells_missing_from_failing,
         subtree_holds_a_node_and_all_below,
         subtree_of_nothing_is_empty,
+        a_large_subtree_is_read_whole_while_nodes_in_it_come_and_go,
+        find_all_answers_in_the_order_it_was_asked,
         names_that_sort_around_the_slash_do_not_mix,
         concurrent_sets_at_one_version_have_one_winner,
         concurrent_creates_have_one_winner,
@@ -199,6 +201,7 @@ cases! {
         what_was_missed_within_a_session_is_read_after_the_reconnect needs Cut,
         reads_and_writes_wait_for_the_connection needs Cut,
         reads_go_on_over_a_reconnect needs Reconnect,
+        a_large_subtree_is_read_whole_over_a_reconnect needs Reconnect,
         a_session_without_connection_is_lost_before_it_expires needs Cut,
         a_lost_session_writes_nothing_and_comes_back needs Cut,
         a_silent_session_expires_and_its_ephemerals_go needs Cut,
@@ -264,6 +267,36 @@ async fn make(tree: &dyn Tree, paths: &[&str]) {
         let made = tree.create(path, Bytes::new(), crate::tree::CreateMode::Persistent).await;
         assert!(made.is_ok(), "{path}: {made:?}");
     }
+}
+
+/// Children of each folder that [`make_large`] makes.
+const LARGE_FOLDER: usize = 60;
+
+/// Makes folders below a new `root`, each with [`LARGE_FOLDER`] nodes that hold their own paths; answers
+/// those nodes' paths, in the order of a subtree.
+async fn make_large(tree: &dyn Tree, root: &str) -> Vec<String> {
+    make(tree, &[root]).await;
+    let mut paths = Vec::new();
+    for folder in 0..8 {
+        let folder = format!("{root}/{folder}");
+        make(tree, &[&folder]).await;
+        let below = (0..LARGE_FOLDER).map(|n| format!("{folder}/{n:03}"));
+        let below: Vec<String> = below.collect();
+        let ops = below.iter().map(|path| Op::create(path.as_str(), path.clone())).collect();
+        tree.multi(ops).await.expect("the session lives");
+        paths.extend(below);
+    }
+    paths
+}
+
+/// Of a subtree's nodes those in `wanted`, which hold their own paths, in the order in which they were
+/// found.
+fn among(found: &[(String, Node)], wanted: &[String]) -> Vec<String> {
+    let is_wanted = |(path, _): &&(String, Node)| wanted.binary_search(path).is_ok();
+    let own = found.iter().filter(is_wanted);
+    own.inspect(|(path, node)| assert_eq!(node.data, path.as_bytes()))
+        .map(|(path, _)| path.clone())
+        .collect()
 }
 
 /// Makes a session see everything that was written before: a write of its own, which changes nothing.

@@ -1,11 +1,12 @@
 //! One node at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
-use super::{Subject, bad_version, caught_up, data, make, no_node, text};
+use super::{Subject, among, bad_version, caught_up, data, make, make_large, no_node, text};
 use crate::tree::CreateMode::Persistent;
 use crate::tree::{NODE_BYTES_MAX, Stat, TreeError};
 
@@ -182,6 +183,58 @@ pub(super) async fn subtree_holds_a_node_and_all_below(subject: Arc<dyn Subject>
 pub(super) async fn subtree_of_nothing_is_empty(subject: Arc<dyn Subject>) {
     let tree = subject.connect().await;
     assert_eq!(tree.subtree("/p").await, Ok(vec![]));
+}
+
+pub(super) async fn a_large_subtree_is_read_whole_while_nodes_in_it_come_and_go(
+    subject: Arc<dyn Subject>,
+) {
+    let (tree, other) = (subject.connect().await, subject.connect().await);
+    let stay = make_large(&*tree, "/p").await;
+    make(&*other, &["/p/0/000gone", "/p/3/folder", "/p/3/folder/below"]).await;
+    let over = AtomicBool::new(false);
+    let come_and_go = async {
+        for n in 0..20 {
+            let come = format!("/p/{}/{n:03}new", n % 8);
+            make(&*other, &[&come]).await;
+            other.delete(&come, None).await.unwrap();
+        }
+        for gone in ["/p/0/000gone", "/p/3/folder/below", "/p/3/folder"] {
+            other.delete(gone, None).await.unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let read = async {
+        loop {
+            let is_last = over.load(Ordering::Relaxed);
+            let found = tree.subtree("/p").await.unwrap();
+            assert_eq!(among(&found, &stay), stay, "each that stays once, in order");
+            if is_last {
+                return;
+            }
+            // A home may answer without ever waiting.
+            tokio::task::yield_now().await;
+        }
+    };
+    join(read, come_and_go).await;
+    caught_up(&*tree).await;
+    let found = tree.subtree("/p").await.unwrap();
+    assert_eq!(found.len(), 1 + 8 + stay.len(), "nothing else is left");
+}
+
+pub(super) async fn find_all_answers_in_the_order_it_was_asked(subject: Arc<dyn Subject>) {
+    let tree = subject.connect().await;
+    let mut asked = make_large(&*tree, "/p").await;
+    asked.reverse();
+    asked.insert(7, "/p/nobody".to_owned());
+    asked.push(asked[0].clone());
+    let found = tree.find_all(&asked).await.unwrap();
+    assert_eq!(found.len(), asked.len());
+    for (path, node) in asked.iter().zip(found) {
+        let held = node.map(|node| node.data);
+        assert_eq!(held, (path != "/p/nobody").then(|| data(path)), "{path}");
+    }
+    assert_eq!(tree.find_all(&[]).await, Ok(vec![]));
+    assert!(tree.find_all(&["/p".to_owned(), "p".to_owned()]).await.is_err(), "an illegal path");
 }
 
 pub(super) async fn names_that_sort_around_the_slash_do_not_mix(subject: Arc<dyn Subject>) {

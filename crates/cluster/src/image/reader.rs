@@ -38,14 +38,13 @@ impl ImageReader {
             self.image = read_all(&*self.tree).await?;
             return Ok(Changes { everything: true, ..Changes::default() });
         }
-        let paths: BTreeSet<&str> = events.iter().map(|event| event.path.as_str()).collect();
+        let paths = once(events.iter().map(|event| event.path.as_str()));
         Ok(self.read_again(paths).await?)
     }
 
     /// Reads again what `ops` are about, whatever became of them.
     pub(crate) async fn refresh_ops(&mut self, ops: &[Op]) -> Result<Changes, ImageError> {
-        let paths: BTreeSet<&str> = ops.iter().map(Op::path).collect();
-        Ok(self.read_again(paths).await?)
+        Ok(self.read_again(once(ops.iter().map(Op::path))).await?)
     }
 
     /// Takes over what this session itself has written.
@@ -59,16 +58,22 @@ impl ImageReader {
         Ok(changes)
     }
 
-    async fn read_again(&mut self, paths: BTreeSet<&str>) -> Result<Changes, TreeError> {
+    async fn read_again(&mut self, paths: Vec<String>) -> Result<Changes, TreeError> {
+        let nodes = self.tree.find_all(&paths).await?;
         let mut changes = Changes::default();
-        for path in paths {
-            let node = self.tree.find(path).await?;
+        for (path, node) in paths.iter().zip(&nodes) {
             if let Err(error) = self.image.apply(path, node.as_ref(), &mut changes) {
                 error!(%error, "keeping what was known of the node before");
             }
         }
         Ok(changes)
     }
+}
+
+/// Each path once, in order.
+fn once<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let paths: BTreeSet<&str> = paths.collect();
+    paths.into_iter().map(str::to_owned).collect()
 }
 
 async fn read_all(tree: &dyn Tree) -> Result<Image, ImageError> {

@@ -11,6 +11,7 @@ pub mod embedded;
 mod error;
 pub mod path;
 pub mod state;
+mod walk;
 mod watcher;
 pub mod zookeeper;
 
@@ -18,7 +19,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
 
 pub use error::{MultiError, TreeError};
@@ -30,6 +32,8 @@ pub const NODE_BYTES_MAX: usize = 512 * 1024;
 pub const MULTI_BYTES_MAX: usize = 512 * 1024;
 /// Operations in one multi at most (R30).
 pub const MULTI_OPS_MAX: usize = 100;
+/// Reads that one call has under way at a time at most, where the home sets no lower bound.
+pub const READS_IN_FLIGHT_MAX: usize = 128;
 
 /// What a home takes in one multi.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,12 +260,29 @@ pub trait Tree: Send + Sync + 'static {
     /// Ends the session; its ephemeral nodes are gone when this returns.
     fn close(&self) -> BoxFuture<'_, ()>;
 
+    /// Reads that one call may have under way at a time, at least 1: whoever else asks something in
+    /// this session waits for so many.
+    fn reads_in_flight_max(&self) -> usize {
+        READS_IN_FLIGHT_MAX
+    }
+
     /// A node with all below it, parents first, siblings by name; nothing where there is no such node.
+    /// No moment of the tree: each node as it was when it was read, and one that came or went meanwhile
+    /// may be there or not. Who has set a watch before is told of all that.
     fn subtree<'a>(
         &'a self,
         root: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(String, Node)>, TreeError>> {
-        Box::pin(walk(self, root))
+        walk::walk(root, self.reads_in_flight_max(), move |path| walk::visit(self, path)).boxed()
+    }
+
+    /// As [`Tree::find`] of each of `paths`, in their order, many under way at a time.
+    fn find_all<'a>(
+        &'a self,
+        paths: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<Option<Node>>, TreeError>> {
+        let finds = stream::iter(paths).map(move |path| self.find(path));
+        finds.buffered(self.reads_in_flight_max()).try_collect().boxed()
     }
 
     /// A node, or `None` where there is none.
@@ -312,20 +333,4 @@ async fn single<T: Tree + ?Sized>(tree: &T, op: Op) -> Result<Stat, TreeError> {
         [OpResult::Created(stat) | OpResult::Set(stat)] => Ok(*stat),
         other => panic!("one create or set was answered by {other:?}"),
     }
-}
-
-async fn walk<T: Tree + ?Sized>(tree: &T, root: &str) -> Result<Vec<(String, Node)>, TreeError> {
-    let mut found = Vec::new();
-    let mut open = vec![root.to_owned()];
-    while let Some(path) = open.pop() {
-        let Some(node) = tree.find(&path).await? else { continue };
-        let children = match tree.children(&path).await {
-            Ok(children) => children,
-            Err(TreeError::NoNode { .. }) => continue,
-            Err(error) => return Err(error),
-        };
-        open.extend(children.iter().rev().map(|name| path::join(&path, name)));
-        found.push((path, node));
-    }
-    Ok(found)
 }

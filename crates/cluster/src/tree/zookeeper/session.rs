@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use klamm_env::{Clock, Loop};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use zookeeper_client::{Client, CreateMode as ZkMode, Error, MultiWriter};
@@ -18,9 +17,10 @@ use super::home::NodeAccess;
 use super::watches::{self, Pump, outermost};
 use crate::lease::Lease;
 use crate::tree::state::{check_data, check_limits};
+use crate::tree::walk::{Visited, walk};
 use crate::tree::{
-    CreateMode, MultiError, MultiLimits, Node, Op, OpResult, SessionId, SessionState, Tree,
-    TreeError, WatchQueue, Watcher, path,
+    CreateMode, MultiError, MultiLimits, Node, Op, OpResult, READS_IN_FLIGHT_MAX, SessionId,
+    SessionState, Tree, TreeError, WatchQueue, Watcher, path,
 };
 
 /// Times that a read is sent at most; each further time needs a connection that broke.
@@ -121,7 +121,8 @@ impl ZooKeeperTree {
         Ok(names)
     }
 
-    /// A node and its children's paths; `None` where it has gone.
+    /// A node and its children's names; `None` where it has gone. Most nodes have no children, and say
+    /// so themselves.
     async fn visit(&self, path: String) -> Result<Option<Visited>, TreeError> {
         let visited = async {
             let (node, is_parent) = self.get_now(&path).await?;
@@ -129,32 +130,10 @@ impl ZooKeeperTree {
             Ok((node, names))
         };
         match visited.await {
-            Ok((node, names)) => {
-                let below = names.iter().map(|name| path::join(&path, name)).collect();
-                Ok(Some(Visited { path, node, below }))
-            }
+            Ok((node, children)) => Ok(Some(Visited { path, node, children })),
             Err(TreeError::NoNode { .. }) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Level by level, many reads in flight at once: a cluster's tree has 100,000 nodes.
-    async fn walk(&self, root: &str) -> Result<Vec<(String, Node)>, TreeError> {
-        let mut found = Vec::new();
-        let mut level = vec![root.to_owned()];
-        while !level.is_empty() {
-            let visits = level.into_iter().map(|path| self.visit(path));
-            let visits = stream::iter(visits).buffered(self.shared.in_flight_max);
-            let visited: Vec<Visited> =
-                visits.try_filter_map(async |v| Ok(v)).try_collect().await?;
-            level = Vec::new();
-            for Visited { path, node, below } in visited {
-                level.extend(below);
-                found.push((path, node));
-            }
-        }
-        found.sort_unstable_by(|(a, _), (b, _)| a.split('/').cmp(b.split('/')));
-        Ok(found)
     }
 
     async fn close_now(&self) {
@@ -166,12 +145,6 @@ impl ZooKeeperTree {
         let _ = tokio::time::timeout(patience, closed).await;
         self.shared.end();
     }
-}
-
-struct Visited {
-    path: String,
-    node: Node,
-    below: Vec<String>,
 }
 
 fn check(op: &Op) -> Result<(), TreeError> {
@@ -363,7 +336,13 @@ impl Tree for ZooKeeperTree {
         &'a self,
         root: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(String, Node)>, TreeError>> {
-        self.walk(root).boxed()
+        walk(root, self.reads_in_flight_max(), move |path| self.visit(path)).boxed()
+    }
+
+    /// No more than are let onto the connection: what waits there is served in the order in which it
+    /// came, so a request of somebody else waits for so many reads of a call and no more.
+    fn reads_in_flight_max(&self) -> usize {
+        self.shared.in_flight_max.min(READS_IN_FLIGHT_MAX)
     }
 
     fn multi(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<Vec<OpResult>, MultiError>> {
