@@ -20,6 +20,7 @@
 //! the counterpart of `klamm_cluster::tree::zookeeper`. No task belongs to the ensemble: it moves
 //! whenever somebody looks, so it survives the crash of any host.
 
+mod lane;
 mod service;
 mod session;
 
@@ -47,7 +48,8 @@ pub struct Manners {
     pub delay_max: Duration,
     /// Longest time that a server trails behind the leader.
     pub lag_max: Duration,
-    /// Share of writes whose reply is lost, with the connection.
+    /// Share of writes whose reply is lost, with the connection. Of requests that are on their way
+    /// together all are lost with it, so they share one chance, here and below.
     pub lost_replies: f64,
     /// Share of requests that find their connection broken.
     pub breaks: f64,

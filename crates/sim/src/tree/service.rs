@@ -190,9 +190,9 @@ impl Service {
         draw(&mut self.random, self.manners.delay_max)
     }
 
-    /// Whether the connection of a request breaks under it.
-    pub(super) fn draw_break(&mut self) -> bool {
-        self.random.random_bool(self.manners.breaks)
+    /// Whether the connection of a request breaks under it, one of `in_flight` on their way.
+    pub(super) fn draw_break(&mut self, in_flight: usize) -> bool {
+        self.random.random_bool(self.manners.breaks / in_flight as f64)
     }
 
     // Sessions.
@@ -315,11 +315,11 @@ impl Service {
         self.servers[connection.server].applied >= number
     }
 
-    /// Whether the reply to a write of this session is lost.
-    pub(super) fn loses_reply(&mut self, id: SessionId) -> bool {
+    /// Whether the reply to a write of this session is lost, one of `in_flight` on their way.
+    pub(super) fn loses_reply(&mut self, id: SessionId, in_flight: usize) -> bool {
         let client = self.sessions.get(&id).map(|session| Arc::clone(&session.client));
         let asked = client.is_some_and(|client| self.losing.remove(&client));
-        asked || self.random.random_bool(self.manners.lost_replies)
+        asked || self.random.random_bool(self.manners.lost_replies / in_flight as f64)
     }
 
     fn append(&mut self, events: Vec<(EventKind, Arc<str>)>, now: Duration) {

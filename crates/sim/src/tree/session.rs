@@ -1,6 +1,7 @@
 //! One session with the simulated ensemble, as its client sees it.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use klamm_cluster::tree::{
 use klamm_env::{Clock, Loop};
 use tokio::sync::watch;
 
+use super::lane::{Lane, Place};
 use super::service::{Attached, Connection, Service};
 use super::{SLEEP_MAX, SLEEP_MIN, Shared};
 
@@ -33,9 +35,31 @@ struct Core {
     clock: Arc<dyn Clock>,
     lease: Mutex<Lease>,
     state: watch::Sender<SessionState>,
-    /// Requests of a session are served in order.
-    order: tokio::sync::Mutex<()>,
+    way: Way,
     watches: Mutex<Vec<Weak<WatchQueue>>>,
+}
+
+/// The way of a session's requests. Any number of them is on it; they leave each stretch in the order
+/// in which they were made.
+#[derive(Default)]
+struct Way {
+    /// Waiting for a connection.
+    sending: Lane,
+    /// To the server, and there until it is this one's turn.
+    serving: Lane,
+    /// Until the server has applied what the session has written.
+    applying: Lane,
+    /// Back to the client.
+    answering: Lane,
+    /// The commit after the session's last write.
+    written: AtomicU64,
+}
+
+impl Way {
+    /// Requests that have been sent and not answered, the one that asks among them.
+    fn in_flight(&self) -> usize {
+        (self.serving.len() + self.applying.len() + self.answering.len()).max(1)
+    }
 }
 
 impl SimTree {
@@ -67,7 +91,7 @@ impl SimTree {
             clock,
             lease: Mutex::new(lease),
             state: watch::Sender::new(SessionState::Connected),
-            order: tokio::sync::Mutex::default(),
+            way: Way::default(),
             watches: Mutex::default(),
         });
         on.spawn(Keeper::new(&core).run());
@@ -76,19 +100,21 @@ impl SimTree {
 
     async fn write(&self, ops: Vec<Op>) -> Result<Vec<OpResult>, MultiError> {
         check_limits(&ops, MultiLimits::ZOOKEEPER)?;
-        let _order = self.core.order.lock().await;
+        let sending = self.core.way.sending.enter();
+        sending.first().await;
         self.core.turn().await?;
         let sent = self.core.clock.boot_time();
-        let answer = self.core.send(&ops).await?;
+        let answer = self.core.send(sending, &ops).await?;
         self.core.renew(sent);
         answer
     }
 
     async fn read<T>(&self, read: impl Fn(&TreeState) -> T) -> Result<T, TreeError> {
-        let _order = self.core.order.lock().await;
         loop {
+            let sending = self.core.way.sending.enter();
+            sending.first().await;
             let connection = self.core.connected().await?;
-            if let Some(found) = self.core.read_over(connection, &read).await {
+            if let Some(found) = self.core.read_over(sending, connection, &read).await {
                 return Ok(found);
             }
         }
@@ -96,28 +122,33 @@ impl SimTree {
 
     async fn watch_now(&self, roots: &[&str]) -> Result<Watcher, TreeError> {
         roots.iter().try_for_each(|root| path::check(root))?;
-        let _order = self.core.order.lock().await;
-        self.core.connected().await?;
+        let sending = self.core.way.sending.enter();
+        sending.first().await;
+        let connection = self.core.connected().await?;
         let (queue, watcher) = WatchQueue::new(self.core.id, roots);
         self.core.lock_watches().push(queue.clone());
-        self.core.ensemble.travel().await;
-        self.core.ensemble.change(|service, _| service.add_watch(self.core.id, queue));
-        self.core.ensemble.travel().await;
+        let set = |service: &mut Service| service.add_watch(self.core.id, queue);
+        self.core.ask(sending, connection, set).await;
         Ok(watcher)
     }
 
     async fn close_now(&self) {
-        let _order = self.core.order.lock().await;
-        let id = self.core.id;
+        let Core { id, ensemble, way, .. } = &*self.core;
+        let sending = way.sending.enter();
+        sending.first().await;
         if let Some(connection) = self.core.connection() {
-            self.core.ensemble.travel().await;
-            let last = self.core.ensemble.change(|service, now| {
-                service.end(id, now);
-                service.write(id, &[], now).1
+            let serving = sending.go_over(&way.serving);
+            ensemble.travel().await;
+            serving.first().await;
+            let last = ensemble.change(|service, now| {
+                service.end(*id, now);
+                service.write(*id, &[], now).1
             });
+            let applying = serving.go_over(&way.applying);
+            applying.first().await;
             let applied =
                 |service: &mut Service| service.has_applied(connection, last).then_some(());
-            self.core.ensemble.until(applied).await;
+            ensemble.until(applied).await;
         }
         self.core.end();
     }
@@ -161,29 +192,36 @@ impl Core {
     }
 
     /// One write, there and back; unclear wherever the connection breaks.
-    async fn send(&self, ops: &[Op]) -> Result<Result<Vec<OpResult>, MultiError>, TreeError> {
+    async fn send(
+        &self,
+        sending: Place<'_>,
+        ops: &[Op],
+    ) -> Result<Result<Vec<OpResult>, MultiError>, TreeError> {
         let unclear = TreeError::ConnectionLoss;
         let Some(connection) = self.connection() else { return Err(unclear) };
+        let serving = sending.go_over(&self.way.serving);
         self.ensemble.travel().await;
+        serving.first().await;
         let sent = self.ensemble.change(|service, now| {
             if self.breaks(service, connection) {
                 return None;
             }
-            Some(service.write(self.id, ops, now))
+            let (answer, number) = service.write(self.id, ops, now);
+            self.way.written.store(number, Ordering::Relaxed);
+            Some((answer, number))
         });
         let Some((answer, number)) = sent else { return Err(unclear) };
-        let arrived = self.ensemble.until(|service| {
-            if service.connection(self.id) != Some(connection) {
-                return Some(false);
-            }
-            service.has_applied(connection, number).then_some(true)
-        });
-        if !arrived.await {
+        let applying = serving.go_over(&self.way.applying);
+        applying.first().await;
+        if !self.applied(connection, number).await {
             return Err(unclear);
         }
+        let answering = applying.go_over(&self.way.answering);
         self.ensemble.travel().await;
+        answering.first().await;
         let lost = self.ensemble.change(|service, _| {
-            let lost = service.loses_reply(self.id) || self.breaks(service, connection);
+            let lost = service.loses_reply(self.id, self.way.in_flight())
+                || self.breaks(service, connection);
             if lost {
                 service.disconnect(self.id);
             }
@@ -192,25 +230,55 @@ impl Core {
         if lost { Err(unclear) } else { Ok(answer) }
     }
 
+    /// Waits until the session's server has applied a commit; false once the connection is gone.
+    async fn applied(&self, connection: Connection, number: u64) -> bool {
+        let look = |service: &mut Service| {
+            if service.connection(self.id) != Some(connection) {
+                return Some(false);
+            }
+            service.has_applied(connection, number).then_some(true)
+        };
+        self.ensemble.until(look).await
+    }
+
+    /// There and back, with what the session's server answers by itself in its turn: once it has
+    /// applied what the session wrote before, and before it is told what the session writes next.
+    async fn ask<T>(
+        &self,
+        sending: Place<'_>,
+        connection: Connection,
+        serve: impl FnOnce(&mut Service) -> T,
+    ) -> T {
+        let serving = sending.go_over(&self.way.serving);
+        self.ensemble.travel().await;
+        serving.first().await;
+        // Where the connection is gone, `serve` sees that.
+        self.applied(connection, self.way.written.load(Ordering::Relaxed)).await;
+        let answer = self.ensemble.change(|service, _| serve(service));
+        let applying = serving.go_over(&self.way.applying);
+        applying.first().await;
+        let answering = applying.go_over(&self.way.answering);
+        self.ensemble.travel().await;
+        answering.first().await;
+        answer
+    }
+
     async fn read_over<T>(
         &self,
+        sending: Place<'_>,
         connection: Connection,
         read: impl Fn(&TreeState) -> T,
     ) -> Option<T> {
-        self.ensemble.travel().await;
-        let found = self.ensemble.change(|service, _| {
-            if self.breaks(service, connection) {
-                return None;
-            }
-            Some(service.read(self.id, &read))
-        })?;
-        self.ensemble.travel().await;
+        let serve = |service: &mut Service| {
+            (!self.breaks(service, connection)).then(|| service.read(self.id, &read))
+        };
+        let found = self.ask(sending, connection, serve).await?;
         (self.connection() == Some(connection)).then_some(found)
     }
 
     /// Whether the connection is gone, or goes now.
     fn breaks(&self, service: &mut Service, connection: Connection) -> bool {
-        if service.draw_break() {
+        if service.draw_break(self.way.in_flight()) {
             service.disconnect(self.id);
         }
         service.connection(self.id) != Some(connection)
@@ -357,8 +425,9 @@ fn send_probe(core: &Arc<Core>) -> Probe {
     core.lease().on_probe_sent(sent);
     let core = Arc::clone(core);
     async move {
-        let _order = core.order.lock().await;
-        (sent, core.send(&[]).await.is_ok())
+        let sending = core.way.sending.enter();
+        sending.first().await;
+        (sent, core.send(sending, &[]).await.is_ok())
     }
     .boxed()
 }

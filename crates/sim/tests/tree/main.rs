@@ -2,6 +2,7 @@
 
 mod controllers;
 mod nuisances;
+mod pipelining;
 mod subject;
 
 use std::sync::Arc;
