@@ -164,6 +164,14 @@ impl Partition {
         state.replication.as_ref().map_or_else(Vec::new, |known| known.progress.holders(offset))
     }
 
+    /// Whether this broker leads it without having opened its log, and a member of the ISR is lost.
+    pub(crate) fn is_closed_without(&self, is_lost: impl Fn(i32) -> bool) -> bool {
+        let state = self.lock();
+        let known = state.replication.as_ref().filter(|_| state.log.is_none());
+        let isr = known.map_or(&[][..], |known| &known.progress.committed().isr);
+        isr.iter().any(|member| is_lost(member.id))
+    }
+
     /// Begins a change of the ISR, if one is due: what it adds counts as in sync from now on.
     pub(crate) fn begin_isr_change(&self, standing: impl Fn(i32) -> Standing) -> Option<IsrOrder> {
         let mut state = self.lock();

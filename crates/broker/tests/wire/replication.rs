@@ -58,6 +58,22 @@ fn what_is_acknowledged_outlives_its_leader() {
 }
 
 #[test]
+fn a_leader_whose_log_nobody_has_needed_goes_on_without_a_member_that_has_gone() {
+    // No look at all partitions comes to its help within the test.
+    let patient = [("replica.lag.time.max.ms", "600000"), ("default.replication.factor", "2")];
+    let mut cluster = Cluster::start(2, &patient);
+    cluster.topic("t", 1, &[]);
+    let hanging = cluster.hang(2);
+    cluster.kill(1);
+    cluster.start_broker(1);
+    assert_eq!(cluster.leader("t", 0, None), 1);
+    cluster.in_sync("t", 0, 2);
+    // Neither a follower nor a client has asked for a record since broker 1 is back.
+    cluster.expire(hanging);
+    cluster.in_sync("t", 0, 1);
+}
+
+#[test]
 fn a_clean_stop_hands_leadership_over_first() {
     let mut cluster = Cluster::start(3, QUICK);
     cluster.topic("t", 1, &[("min.insync.replicas", "2")]);
