@@ -15,10 +15,6 @@ use crate::network;
 pub(crate) const CLIENTS_PORT: u16 = 9092;
 /// Where other brokers connect.
 pub(crate) const BROKERS_PORT: u16 = 9093;
-/// The session in the ensemble, 2 of whose ticks are the least.
-pub(crate) const SESSION: Duration = Duration::from_secs(2);
-/// How long a follower may lag and stay in sync.
-const LAG_MAX: Duration = Duration::from_secs(2);
 /// Longest wait for a start or an end: reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Lines of a broker's log that are shown where something went wrong.
@@ -40,6 +36,24 @@ const SETTINGS: &[&str] = &[
     "log.segment.bytes=1048576",
 ];
 
+/// How soon brokers give each other up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The session in the ensemble, 2 of whose ticks are the least.
+    pub(crate) session: Duration,
+    /// How long a follower may lag and stay in sync.
+    pub(crate) lag_max: Duration,
+}
+
+impl Limits {
+    /// Short, so that a fault does not take long.
+    pub(crate) const SHORT: Limits =
+        Limits { session: Duration::from_secs(2), lag_max: Duration::from_secs(2) };
+    /// Kafka's own, but for a session whose end is waited for.
+    pub(crate) const KAFKA: Limits =
+        Limits { session: Duration::from_secs(6), lag_max: Duration::from_secs(30) };
+}
+
 /// A broker, alive or not. Dropping it kills it.
 pub(crate) struct Broker {
     id: i32,
@@ -47,16 +61,24 @@ pub(crate) struct Broker {
     dir: PathBuf,
     /// `zookeeper.connect`.
     ensemble: String,
+    limits: Limits,
     child: Option<Child>,
 }
 
 impl Broker {
-    pub(crate) fn new(id: i32, binary: &Path, dir: &Path, ensemble: &str) -> Broker {
+    pub(crate) fn new(
+        id: i32,
+        binary: &Path,
+        dir: &Path,
+        ensemble: &str,
+        limits: Limits,
+    ) -> Broker {
         Broker {
             id,
             binary: binary.to_owned(),
             dir: dir.join(id.to_string()),
             ensemble: ensemble.to_owned(),
+            limits,
             child: None,
         }
     }
@@ -82,8 +104,8 @@ impl Broker {
             format!("broker.id={}", self.id),
             format!("listeners=CLIENTS://{host}:{CLIENTS_PORT},BROKERS://{host}:{BROKERS_PORT}"),
             format!("zookeeper.connect={}", self.ensemble),
-            format!("zookeeper.session.timeout.ms={}", SESSION.as_millis()),
-            format!("replica.lag.time.max.ms={}", LAG_MAX.as_millis()),
+            format!("zookeeper.session.timeout.ms={}", self.limits.session.as_millis()),
+            format!("replica.lag.time.max.ms={}", self.limits.lag_max.as_millis()),
         ];
         let settings = own.iter().map(String::as_str).chain(SETTINGS.iter().copied());
         let prefix = network::on_machine(self.id);

@@ -15,7 +15,7 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use crate::broker::{BROKERS_PORT, SESSION};
+use crate::broker::{BROKERS_PORT, Limits};
 use crate::eyes;
 use crate::fault::Kind;
 use crate::network::{self, BROKERS, Place, Way, both};
@@ -171,7 +171,8 @@ impl Stage {
             self.progress(at).await
         };
         let waited = waited.await;
-        let fired = is_stopped(self.broker_mut(victim).pid()) && at.elapsed() > SESSION;
+        let fired =
+            is_stopped(self.broker_mut(victim).pid()) && at.elapsed() > Limits::SHORT.session;
         self.broker_mut(victim).signal(Signal::CONT);
         waited?;
         self.registered(victim).await?;
@@ -339,7 +340,7 @@ impl Stage {
         self.broker_mut(victim).wipe().map_err(|error| error.to_string())?;
         self.broker_mut(victim).spawn().map_err(|error| error.to_string())?;
         let is_listed = eyes::registered(&self.ensemble, CHROOT).await.contains(&victim);
-        let fired = was_alive && is_listed && at.elapsed() < SESSION;
+        let fired = was_alive && is_listed && at.elapsed() < Limits::SHORT.session;
         self.broker_mut(victim).ready().await?;
         self.progress(at).await?;
         Ok(self.since(at, format!("broker {victim}"), fired, led))

@@ -1,8 +1,10 @@
 //! Three real brokers on a real ensemble under faults, and a check of what their clients saw.
 //!
 //! ```text
-//! cluster [--faults N] [--seed S] [--fault KIND]... [--clients NAME,...] | --list
+//! cluster [--faults N] [--seed S] [--fault KIND]... [--clients NAME,...] | --scale N,... | --list
 //! ```
+//!
+//! With `--scale` no fault test but a measurement with so many partitions (`scale.rs`).
 //!
 //! Runs inside namespaces that `tests/cluster/run` makes for it (`network.rs`), which also says where
 //! the programs are: `KLAMM_BIN`, `KLAMM_PYTHON`, `KLAMM_JAVA_LIBS`, `KLAMM_FRANZ_GO`.
@@ -19,6 +21,7 @@ mod network;
 mod recording;
 mod replicas;
 mod report;
+mod scale;
 mod stage;
 mod tools;
 
@@ -36,7 +39,7 @@ use klamm_history::{FinalRead, History, Operation, Outcome, TopicPartition, chec
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
-use broker::Broker;
+use broker::{Broker, Limits};
 use eyes::Eyes;
 use fault::{KINDS, Kind};
 use inject::Happened;
@@ -46,6 +49,8 @@ use stage::{CHROOT, PARTITIONS, Stage, TOPIC, within};
 
 /// The most of one sort of fault that is shown.
 const SHOWN_MAX: usize = 20;
+/// The longest that a broker has for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Pause between two looks at how far groups have read.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
@@ -54,12 +59,15 @@ struct Options {
     seed: u64,
     kinds: Vec<Kind>,
     clients: Option<Vec<String>>,
+    /// Sizes to be measured instead, in partitions.
+    scale: Vec<i32>,
 }
 
 fn main() -> ExitCode {
     let Some(options) = options() else {
         eprintln!(
-            "usage: cluster [--faults N] [--seed S] [--fault KIND]... [--clients NAME,...] | --list"
+            "usage: cluster [--faults N] [--seed S] [--fault KIND]... [--clients NAME,...] \
+             | --scale N,... | --list"
         );
         return ExitCode::from(2);
     };
@@ -67,7 +75,12 @@ fn main() -> ExitCode {
     let runtime = runtime.expect("a runtime");
     let local = tokio::task::LocalSet::new();
     let dir = tempfile::tempdir().expect("a directory");
-    let held = local.block_on(&runtime, run(&options, dir.path()));
+    let held = local.block_on(&runtime, async {
+        match &options.scale[..] {
+            [] => run(&options, dir.path()).await,
+            sizes => scale::run(sizes, dir.path()).await,
+        }
+    });
     match held {
         Ok(true) if std::env::var_os("KLAMM_KEEP").is_none() => return ExitCode::SUCCESS,
         Ok(true) => {
@@ -82,7 +95,13 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Option<Options> {
-    let mut options = Options { faults: KINDS.len(), seed: 1, kinds: Vec::new(), clients: None };
+    let mut options = Options {
+        faults: KINDS.len(),
+        seed: 1,
+        kinds: Vec::new(),
+        clients: None,
+        scale: Vec::new(),
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match &argument[..] {
@@ -91,6 +110,11 @@ fn options() -> Option<Options> {
             "--fault" => options.kinds.push(Kind::of(&arguments.next()?)?),
             "--clients" => {
                 options.clients = Some(arguments.next()?.split(',').map(str::to_owned).collect());
+            }
+            "--scale" => {
+                let sizes = arguments.next()?;
+                let size = |text: &str| text.parse::<i32>().ok().filter(|size| *size > 0);
+                options.scale = sizes.split(',').map(size).collect::<Option<_>>()?;
             }
             "--list" => {
                 KINDS.iter().for_each(|(_, name, what)| println!("{name:<17} {what}"));
@@ -116,7 +140,7 @@ async fn run(options: &Options, dir: &Path) -> Result<bool, String> {
 
     let mut stage = set(options.seed, dir, &programs).await?;
     stage.start_all().await?;
-    let cluster = connect(&stage).await?;
+    let cluster = connect(&stage.brokers, ANSWER_MAX).await?;
     create_topic(&cluster, &mut stage).await?;
     let bootstrap = bootstrap(&stage);
     let told = |error: std::io::Error| error.to_string();
@@ -167,7 +191,7 @@ async fn set(seed: u64, dir: &Path, programs: &[Program]) -> Result<Stage, Strin
     network::make().map_err(told)?;
     let ensemble = Ensemble::start_at(&network::server_hosts()).await.map_err(told)?;
     let connect = format!("{}{CHROOT}", ensemble.addresses().join(","));
-    let new = |id| Broker::new(id, &binary(), dir, &connect);
+    let new = |id| Broker::new(id, &binary(), dir, &connect, Limits::SHORT);
     let brokers: Vec<Broker> = network::BROKERS.into_iter().map(new).collect();
     let addresses = brokers.iter().map(|broker| (broker.id(), broker.address())).collect();
     Ok(Stage {
@@ -190,11 +214,11 @@ fn bootstrap(stage: &Stage) -> String {
     stage.brokers.iter().map(Broker::address).collect::<Vec<_>>().join(",")
 }
 
-async fn connect(stage: &Stage) -> Result<Cluster, String> {
+async fn connect(brokers: &[Broker], answer_max: Duration) -> Result<Cluster, String> {
     let config = ClientConfig {
         connect_timeout: Duration::from_secs(2),
-        request_timeout: Duration::from_secs(5),
-        ..ClientConfig::new(stage.brokers.iter().map(Broker::address))
+        request_timeout: answer_max,
+        ..ClientConfig::new(brokers.iter().map(Broker::address))
     };
     let env = Env::real().map_err(|error| error.to_string())?;
     Cluster::connect(env, config).await.map_err(|error| error.to_string())
