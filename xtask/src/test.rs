@@ -48,11 +48,16 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "sim",
-        what: "a cluster of real brokers under simulated faults, 30 seeds",
+        what: "a cluster of real brokers under simulated faults, 100 seeds that no other commit had",
         run: |root| {
-            let args = ["run", "--quiet", "--package", "xtask", "--", "sim", "--seeds", "0..30"];
+            let args = ["run", "--quiet", "--package", "xtask", "--", "sim", "--new", "100"];
             vec![cargo(root, &[&args[..], &["--minutes", "9"]].concat())]
         },
+    },
+    Step {
+        name: "mutants",
+        what: "the same without one of its rules after the other, each of which has to be missed",
+        run: |root| vec![cargo(root, &["run", "--quiet", "--package", "xtask", "--", "mutants"])],
     },
     Step {
         name: "paths",
