@@ -337,7 +337,7 @@ fn settings_that_make_no_sense_are_refused_by_name() {
 fn unknown_settings_are_reported_once_and_the_broker_starts() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("server.properties");
-    let text = "no.such.key=1\nnum.partitions=3\nzookeeper.set.acl=true\nno.such.key=2\n";
+    let text = "no.such.key=1\nnum.partitions=3\nbackground.threads=4\nno.such.key=2\n";
     fs::write(&file, text).expect("writable");
     let data = dir.path().join("data");
     let broker = Launch::on(&data).config(&file).set("nor.this.one=x").start();
@@ -348,7 +348,7 @@ fn unknown_settings_are_reported_once_and_the_broker_starts() {
     });
     assert_eq!(created.partitions.len(), 3, "what is known holds");
     let stderr = broker.stderr();
-    for key in ["no.such.key", "nor.this.one", "zookeeper.set.acl"] {
+    for key in ["no.such.key", "nor.this.one", "background.threads"] {
         let lines = stderr.lines().filter(|line| line.contains(key)).count();
         assert_eq!(lines, 1, "{key} in {stderr}");
     }
