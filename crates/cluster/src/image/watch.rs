@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use arc_swap::ArcSwap;
 use klamm_env::Loop;
 use tokio::sync::{Notify, watch};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{Changes, Image, ImageError, ImageReader};
 use crate::tree::Tree;
@@ -138,6 +138,10 @@ async fn follow(shared: Weak<Shared>, mut reader: ImageReader) {
                 continue;
             }
         };
+        if changes.everything {
+            let topics = reader.image().topics().count();
+            info!(topics, "the whole tree is read again: changes may have been missed");
+        }
         let Some(shared) = shared.upgrade() else { return };
         shared.publish(reader.image().clone(), &changes);
     }
