@@ -254,12 +254,13 @@ fn deletion(change: &Change, known: Option<Known>) -> Vec<Op> {
     ops
 }
 
-/// The nodes of an offset after its change; `None`: they are gone.
+/// The nodes of an offset after its change; `None`: they are gone, or the answer is not one to this
+/// write. Then the next write meets a conflict, and the group is read again.
 pub(super) fn after(effect: &Effect, change: &Change, results: &[OpResult]) -> Option<Known> {
     let To::Set(details) = &change.to else { return None };
     let version = match effect.op.and_then(|op| results.get(op)) {
         Some(OpResult::Set(stat) | OpResult::Created(stat)) => stat.version,
-        other => panic!("the write of an offset was answered by {other:?}"),
+        _ => return None,
     };
     let (offset, commit_ms) = (Some(details.offset), Some(details.commit_ms));
     Some(Known { version, has_details: true, offset, commit_ms })
