@@ -265,3 +265,27 @@ pub(super) fn after(effect: &Effect, change: &Change, results: &[OpResult]) -> O
     let (offset, commit_ms) = (Some(details.offset), Some(details.commit_ms));
     Some(Known { version, has_details: true, offset, commit_ms })
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::nodes::consumers::DetailsNode;
+
+    #[test]
+    fn an_answer_that_is_none_to_a_write_leaves_nothing_known() {
+        let details = DetailsNode {
+            offset: 7,
+            leader_epoch: -1,
+            metadata: String::new(),
+            commit_ms: 1,
+            expire_ms: None,
+            topic_id: Uuid::nil(),
+        };
+        let (group, topic) = ("g".to_owned(), "t".to_owned());
+        let change = Change { group, topic, partition: 0, to: To::Set(details) };
+        let effect = Effect { change: 0, outcome: Outcome::Done, op: Some(0) };
+        assert_eq!(after(&effect, &change, &[]), None);
+    }
+}
