@@ -1,8 +1,16 @@
 //! `cargo xtask test`: everything that CI runs, step by step.
 
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, PipeReader};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
+
+/// How many of the last lines of a failed step are shown again at the end.
+const TAIL_LINES: usize = 30;
+/// How long a process that a step left behind may keep the step's output open.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// One step of the test command.
 struct Step {
@@ -121,7 +129,7 @@ const STEPS: &[Step] = &[
 
 /// Runs the steps that `arguments` ask for (`--list`, `--only NAME`), all by default.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
-    let chosen: Vec<&Step> = match arguments {
+    let chosen: Vec<&'static Step> = match arguments {
         [] => STEPS.iter().collect(),
         [list] if list == "--list" => {
             for step in STEPS {
@@ -130,7 +138,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         [only, names @ ..] if only == "--only" && !names.is_empty() => {
-            let chosen: Vec<&Step> =
+            let chosen: Vec<&'static Step> =
                 STEPS.iter().filter(|s| names.iter().any(|n| n == s.name)).collect();
             if chosen.len() != names.len() {
                 eprintln!("xtask test: unknown step among {names:?}; --list names them");
@@ -143,28 +151,80 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let results: Vec<(&Step, bool, Duration)> =
-        chosen.iter().map(|step| run_step(root, step)).collect();
+    let results: Vec<Outcome> = chosen.iter().map(|step| run_step(root, step)).collect();
     report(&results)
 }
 
-fn run_step<'a>(root: &Path, step: &'a Step) -> (&'a Step, bool, Duration) {
+/// How a step ended.
+struct Outcome {
+    step: &'static Step,
+    passed: bool,
+    took: Duration,
+    /// The last lines of what it said.
+    tail: VecDeque<String>,
+}
+
+fn run_step(root: &Path, step: &'static Step) -> Outcome {
     println!("\n=== {}: {}", step.name, step.what);
     #[expect(clippy::disallowed_methods, reason = "the test command runs outside the simulator")]
     let start = Instant::now();
-    let passed = (step.run)(root).iter_mut().all(|command| match command.status() {
+    let tail = Arc::default();
+    let passed = (step.run)(root).iter_mut().all(|command| match run_heard(command, &tail) {
         Ok(status) => status.success(),
         Err(error) => {
             eprintln!("cannot run {}: {error}", command.get_program().to_string_lossy());
             false
         }
     });
-    (step, passed, start.elapsed())
+    let tail = std::mem::take(&mut *tail.lock().expect("nobody panics with it"));
+    Outcome { step, passed, took: start.elapsed(), tail }
 }
 
-fn report(results: &[(&Step, bool, Duration)]) -> ExitCode {
+/// Runs a command whose output is passed on line by line, the last lines kept in `tail`.
+fn run_heard(
+    command: &mut Command,
+    tail: &Arc<Mutex<VecDeque<String>>>,
+) -> std::io::Result<ExitStatus> {
+    let (reader, writer) = std::io::pipe()?;
+    let mut child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+    // Our own ends of the pipe, or it would never be at its end.
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let (done, heard) = mpsc::channel::<()>();
+    let tail = Arc::clone(tail);
+    #[expect(clippy::disallowed_methods, reason = "the test command runs outside the simulator")]
+    std::thread::spawn(move || {
+        pass_on(reader, &tail);
+        drop(done);
+    });
+    let status = child.wait()?;
+    if heard.recv_timeout(LINGER) == Err(mpsc::RecvTimeoutError::Timeout) {
+        eprintln!("a process that this step started goes on after its end");
+    }
+    Ok(status)
+}
+
+fn pass_on(reader: PipeReader, tail: &Mutex<VecDeque<String>>) {
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+        let text = String::from_utf8_lossy(&line);
+        print!("{text}");
+        let mut tail = tail.lock().expect("nobody panics with it");
+        if tail.len() == TAIL_LINES {
+            tail.pop_front();
+        }
+        tail.push_back(text.into_owned());
+        line.clear();
+    }
+}
+
+fn report(results: &[Outcome]) -> ExitCode {
+    for Outcome { step, tail, .. } in results.iter().filter(|outcome| !outcome.passed) {
+        println!("\n=== the end of {}, which failed", step.name);
+        tail.iter().for_each(|line| print!("{line}"));
+    }
     println!("\n=== steps");
-    for (step, passed, took) in results {
+    for Outcome { step, passed, took, .. } in results {
         println!(
             "{:<15} {:<6} {:>5} s",
             step.name,
@@ -172,9 +232,9 @@ fn report(results: &[(&Step, bool, Duration)]) -> ExitCode {
             took.as_secs()
         );
     }
-    let passed = results.iter().filter(|(_, passed, _)| *passed).count();
+    let passed = results.iter().filter(|outcome| outcome.passed).count();
     let failed = results.len() - passed;
-    println!("{passed} passed, {failed} failed");
+    println!("{passed} steps passed, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -71,7 +71,7 @@ class Tally:
             if verdict == "ok":
                 self.passed += 1
             else:
-                self.failures.append(f"{suite}: {name}")
+                self.failures.append(f"{suite}: {name}{''.join(': ' + each[:300] for each in why)}")
 
     def failed(self, suite, what, log=""):
         """A failure that no case reported."""

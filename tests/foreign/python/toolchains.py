@@ -10,6 +10,9 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 FOREIGN = ROOT / "tests/foreign"
 SCRATCH = ROOT / "scratch"
+# A download takes seconds. One that stalls is given up and begun again.
+INSTALL_LIMIT_S = 150
+INSTALL_ATTEMPTS = 3
 
 
 class Missing(Exception):
@@ -109,8 +112,18 @@ class _Installed:
 
 
 def _run(*command, **options):
-    """Runs an installer; its output is shown only if it fails."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
-    if done.returncode != 0:
-        print(done.stdout, file=sys.stderr)
-        raise subprocess.CalledProcessError(done.returncode, command)
+    """Runs an installer, again if a download stalls or fails; what it says is shown only if it fails for good."""
+    for attempt in range(1, INSTALL_ATTEMPTS + 1):
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=INSTALL_LIMIT_S, **options
+            )
+        except subprocess.TimeoutExpired as expired:
+            code, said = 124, (expired.stdout or b"").decode(errors="replace")
+        else:
+            code, said = done.returncode, done.stdout
+        if code == 0:
+            return
+        took = f"after more than {INSTALL_LIMIT_S} s" if code == 124 else f"with code {code}"
+        print(f"{' '.join(command)}: attempt {attempt} ended {took}:\n{said}", file=sys.stderr, flush=True)
+    raise subprocess.CalledProcessError(code, command)
