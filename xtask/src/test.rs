@@ -86,6 +86,11 @@ const STEPS: &[Step] = &[
         run: |root| vec![script(root, "tests/foreign/run", &[])],
     },
     Step {
+        name: "clients-cluster",
+        what: "the same clients against three brokers, the ensemble's leader killed in the middle",
+        run: |root| vec![script(root, "tests/foreign/run", &["--cluster"])],
+    },
+    Step {
         name: "real-input",
         what: "a real data set, the broker killed in the middle",
         run: |root| vec![script(root, "tests/foreign/real_input/run", &[])],
