@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Result;
+use crate::leftovers::Leftovers;
 use crate::tools::Tools;
 
 /// Everything that a load needs to know of its surroundings.
 pub(crate) struct Bed {
     /// The checkout.
     pub(crate) root: PathBuf,
-    /// The part's own folder, deleted when the part is done.
+    /// The part's own folder, gone when the part is done.
     pub(crate) dir: PathBuf,
+    /// Data of parts and runs that are done.
+    pub(crate) leftovers: Leftovers,
     pub(crate) tools: Tools,
     /// Factor on every size; 1.0 is the real thing.
     pub(crate) scale: f64,

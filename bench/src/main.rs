@@ -8,6 +8,7 @@
 
 mod arguments;
 mod bed;
+mod leftovers;
 mod load;
 mod machine;
 mod measure;
@@ -24,6 +25,7 @@ use std::process::{Command, ExitCode};
 
 use arguments::Arguments;
 use bed::Bed;
+use leftovers::Leftovers;
 use runner::Plan;
 use session::Session;
 use tools::Tools;
@@ -97,6 +99,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
                 session.save(&file)?;
             }
         }
+        bed.leftovers.clear()?;
     }
     let markdown = report::markdown(&scenarios, &session);
     println!("\n{markdown}");
@@ -114,10 +117,12 @@ fn bed(arguments: &Arguments, root: &Path, scratch: &Path) -> Result<Bed> {
     for missing in &tools.left_out {
         println!("left out: {missing}");
     }
+    let dir = data_dir(scratch);
     let scale = if arguments.smoke { SMOKE_SCALE } else { arguments.scale };
     Ok(Bed {
         root: root.to_owned(),
-        dir: data_dir(scratch),
+        leftovers: Leftovers::new(dir.with_file_name("leftovers"))?,
+        dir,
         tools,
         scale,
         run_bytes_max: 0,

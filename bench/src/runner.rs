@@ -26,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) quiet_only: bool,
 }
 
-/// Runs a part and deletes its data. A subject that fails is left out of the rest, by name.
+/// Runs a part and puts its data away. A subject that fails is left out of the rest, by name.
 pub(crate) fn run(
     bed: &mut Bed,
     plan: Plan,
@@ -34,16 +34,13 @@ pub(crate) fn run(
     scenario: &Scenario,
     part: &Part,
 ) -> Result<PartResult> {
-    if bed.dir.exists() {
-        fs::remove_dir_all(&bed.dir).map_err(|e| format!("{}: {e}", bed.dir.display()))?;
-    }
+    bed.leftovers.put(&bed.dir)?;
     fs::create_dir_all(&bed.dir).map_err(|e| format!("{}: {e}", bed.dir.display()))?;
     let result = rounds(bed, plan, scratch, scenario, part);
-    let cleaned = fs::remove_dir_all(&bed.dir);
-    if result.is_ok() {
-        cleaned.map_err(|e| format!("{}: {e}", bed.dir.display()))?;
-    }
-    result
+    let put_away = bed.leftovers.put(&bed.dir);
+    let result = result?;
+    put_away?;
+    Ok(result)
 }
 
 fn rounds(

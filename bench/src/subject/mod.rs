@@ -82,9 +82,7 @@ impl Server {
     /// Starts a broker on an empty folder and waits until it accepts connections.
     pub(crate) fn start(kind: Kind, bed: &Bed, settings: &[Setting]) -> Result<Self> {
         let dir = bed.dir.join(kind.slug());
-        if dir.exists() {
-            fs::remove_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-        }
+        bed.leftovers.put(&dir)?;
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         let address = format!("127.0.0.1:{}", free_port()?);
         if kind == Kind::Kafka {
