@@ -27,21 +27,21 @@ use tracing::{error, info, warn};
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// What it takes to come back.
-pub(crate) struct Reentry {
-    pub(crate) home: Arc<dyn Home>,
-    pub(crate) threads: Arc<dyn Threads>,
-    pub(crate) control: Loop,
-    pub(crate) broker_id: i32,
-    pub(crate) cluster_id: String,
-    pub(crate) log_dirs: Vec<Arc<LogDir>>,
+pub(super) struct Reentry {
+    pub(super) home: Arc<dyn Home>,
+    pub(super) threads: Arc<dyn Threads>,
+    pub(super) control: Loop,
+    pub(super) broker_id: i32,
+    pub(super) cluster_id: String,
+    pub(super) log_dirs: Vec<Arc<LogDir>>,
     /// The broker as it described itself.
-    pub(crate) node: RegistrationNode,
+    pub(super) node: RegistrationNode,
     /// The registration that the directories know.
-    pub(crate) own: DirRegistration,
-    pub(crate) images: ImageWatch,
-    pub(crate) registered: watch::Sender<Registered>,
+    pub(super) own: DirRegistration,
+    pub(super) images: ImageWatch,
+    pub(super) registered: watch::Sender<Registered>,
     /// Why the broker cannot go on.
-    pub(crate) ended: watch::Sender<Option<String>>,
+    pub(super) ended: watch::Sender<Option<String>>,
 }
 
 /// Why an attempt failed.
@@ -54,7 +54,7 @@ enum Failed {
 
 impl Reentry {
     /// Comes back as often as a session ends; returns when the broker cannot go on.
-    pub(crate) async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         loop {
             let tree = Arc::clone(&self.registered.borrow().tree);
             let mut state = tree.state();

@@ -10,8 +10,8 @@ use klamm_env::Env;
 use klamm_env::files::{Files, OpenMode};
 use klamm_env::threads::run_blocking;
 
+use super::MembershipError;
 use crate::config::{AuthScheme, BrokerConfig};
-use crate::membership::MembershipError;
 
 /// Longest file of certificates that is read.
 const PEM_BYTES_MAX: u64 = 1 << 20;
@@ -21,7 +21,7 @@ const KEYSTORE: &str = "zookeeper.ssl.keystore.location";
 
 /// # Errors
 /// A file of TLS that cannot be used.
-pub(crate) async fn config(
+pub(super) async fn config(
     env: &Env,
     config: &BrokerConfig,
     connect: &str,
