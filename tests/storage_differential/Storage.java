@@ -191,7 +191,7 @@ public class Storage {
     // ---- What it does and sees.
 
     static void create(String topic, Map<String, String> settings) throws Exception {
-        admin.createTopics(List.of(new NewTopic(topic, 1, (short) 1).configs(settings))).all().get();
+        admin.createTopics(List.of(new NewTopic(topic, Optional.of(1), Optional.empty()).configs(settings))).all().get();
     }
 
     static void alter(String topic, String key, String value) throws Exception {

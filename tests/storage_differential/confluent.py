@@ -11,6 +11,8 @@ from confluent_kafka.admin import (
 )
 
 DEADLINE_S = 60
+# As many replicas as the broker gives: one, or three in a cluster.
+BY_DEFAULT = -1
 BASE_MS = 1_600_000_000_000
 LATE_MS = 4_000_000_000_000
 GROUP_MS = 10_000
@@ -36,7 +38,7 @@ class Broker:
 
     def create(self, topic, **settings):
         named = {key.replace("_", "."): str(value) for key, value in settings.items()}
-        self._admin.create_topics([NewTopic(topic, 1, 1, config=named)])[topic].result(DEADLINE_S)
+        self._admin.create_topics([NewTopic(topic, 1, BY_DEFAULT, config=named)])[topic].result(DEADLINE_S)
 
     def alter(self, topic, key, value):
         entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)

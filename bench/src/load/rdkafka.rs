@@ -19,6 +19,11 @@ const STATISTICS_MS: &str = "200";
 /// The same where each report is long, for topics of hundreds of partitions and more.
 const LONG_STATISTICS_MS: &str = "1000";
 
+/// Or a client now and then waits for half a second at its start, if the broker answers the first
+/// question for metadata before the client knows its topic: librdkafka then gives up the connection that
+/// it has, and looks at its timer for when to make the next one.
+const CONNECTED_AT_ONCE: &str = "enable.sparse.connections=false";
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A producer's settings. Those that are not named stay as `rdkafka_performance` has them.
@@ -178,6 +183,7 @@ fn start(
     }
     if let Some(file) = &latencies {
         command.arg("-l").arg("-A").arg(file);
+        command.args(["-X", CONNECTED_AT_ONCE]);
     }
     let file = File::create(&output).map_err(|e| format!("{}: {e}", output.display()))?;
     let errors = file.try_clone().map_err(|e| e.to_string())?;

@@ -49,6 +49,9 @@ func (b *broker) client(more ...kgo.Opt) *kgo.Client {
 	return must(kgo.NewClient(append(common, more...)...))
 }
 
+// As many replicas as the broker gives: one, or three in a cluster.
+const byDefault = -1
+
 func (b *broker) create(topic string, settings map[string]string) {
 	ctx, cancel := within()
 	defer cancel()
@@ -56,7 +59,7 @@ func (b *broker) create(topic string, settings map[string]string) {
 	for name, value := range settings {
 		configs[name] = &value
 	}
-	must(b.admin.CreateTopic(ctx, 1, 1, configs, topic))
+	must(b.admin.CreateTopic(ctx, 1, byDefault, configs, topic))
 }
 
 func (b *broker) alter(topic, key, value string) {

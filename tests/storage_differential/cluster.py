@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""Three brokers on an ensemble in the place of one, until told to end: cluster.py KEY=VALUE…
+
+Prints where they listen, then kills the leader of their ensemble over and over.
+"""
+
+import pathlib
+import signal
+import sys
+import threading
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "foreign/python"))
+
+from cluster import Cluster
+
+# So that clients work before, during and after each election of the ensemble.
+STRIKE_EVERY_S = 5
+
+
+def main():
+    over = threading.Event()
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, lambda *_: over.set())
+    cluster = Cluster(settings=dict(pair.split("=", 1) for pair in sys.argv[1:]))
+    try:
+        cluster.start()
+        print(f"cluster ready on {cluster.bootstrap}", flush=True)
+        while not over.wait(STRIKE_EVERY_S):
+            print(cluster.strike().told(), flush=True)
+        if not cluster.alive():
+            sys.exit(f"a broker has ended\n{cluster.log_tail()}")
+    finally:
+        cluster.remove()
+
+
+if __name__ == "__main__":
+    main()
