@@ -121,6 +121,11 @@ const STEPS: &[Step] = &[
         run: |root| vec![script(root, "tests/storage_differential/run", &[])],
     },
     Step {
+        name: "storage-cluster",
+        what: "the same of a cluster on Klamm, the ensemble's leader killed over and over",
+        run: |root| vec![script(root, "tests/storage_differential/run", &["--cluster"])],
+    },
+    Step {
         name: "bench-smoke",
         what: "the benchmark in seconds, Klamm's CPU held against a loose multiple of the floor's",
         run: |root| vec![cargo(root, &[&crate::BENCH[..], &["--smoke"]].concat())],

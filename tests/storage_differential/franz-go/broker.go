@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -44,7 +45,7 @@ func (b *broker) say(step string, line fields) {
 
 func (b *broker) client(more ...kgo.Opt) *kgo.Client {
 	common := []kgo.Opt{
-		kgo.SeedBrokers(b.bootstrap), kgo.MetadataMinAge(between), kgo.FetchMaxWait(50 * time.Millisecond),
+		kgo.SeedBrokers(strings.Split(b.bootstrap, ",")...), kgo.MetadataMinAge(between), kgo.FetchMaxWait(50 * time.Millisecond),
 	}
 	return must(kgo.NewClient(append(common, more...)...))
 }
