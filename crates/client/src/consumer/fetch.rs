@@ -81,7 +81,7 @@ impl Consumer {
         let mut failures = Vec::new();
         for (partition, assigned) in &self.assigned {
             let Position::At { offset, .. } = assigned.position else { continue };
-            if self.fetched.iter().any(|fetched| fetched.partition() == partition) {
+            if self.fetched.holds(partition) {
                 continue;
             }
             let leader = match self.cluster.leader(partition, Lane::Fetch(self.lane)).await {
@@ -177,7 +177,7 @@ impl Consumer {
                 assigned.high_watermark = Some(data.high_watermark);
                 let topic = assigned.topic.clone();
                 let fetched = Fetched::new(partition, topic, asked_offset, data, &self.config);
-                self.fetched.push_back(fetched);
+                self.fetched.add(fetched);
                 Ok(false)
             }
             ErrorCode::OffsetOutOfRange => {

@@ -1,6 +1,6 @@
 //! What was fetched of one partition, and handing it out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +14,41 @@ use crate::error::ClientError;
 use crate::metadata::TopicPartition;
 
 use super::{Consumer, ConsumerConfig, ConsumerRecord, Isolation, Position};
+
+/// Answers that are not handed out yet, at most one of a partition. When its leader has changed, the old
+/// one and the new one may both have been asked for the same records, and both answer.
+#[derive(Default)]
+pub(super) struct Waiting(VecDeque<Fetched>);
+
+impl Waiting {
+    pub(super) fn holds(&self, partition: &TopicPartition) -> bool {
+        self.0.iter().any(|fetched| fetched.partition() == partition)
+    }
+
+    /// Adds an answer, behind the others; a second one of its partition is dropped.
+    pub(super) fn add(&mut self, fetched: Fetched) {
+        if !self.holds(fetched.partition()) {
+            self.0.push_back(fetched);
+        }
+    }
+
+    pub(super) fn first(&mut self) -> Option<&mut Fetched> {
+        self.0.front_mut()
+    }
+
+    pub(super) fn drop_first(&mut self) {
+        self.0.pop_front();
+    }
+
+    /// Drops the answer of a partition whose position has been moved.
+    pub(super) fn forget(&mut self, partition: &TopicPartition) {
+        self.0.retain(|fetched| fetched.partition() != partition);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
 
 /// A partition's part of an answer.
 pub(super) struct Fetched {
@@ -176,7 +211,7 @@ impl Consumer {
     ) -> Result<Vec<ConsumerRecord>, ClientError> {
         let mut records = Vec::new();
         while records.len() < records_max {
-            let Some(fetched) = self.fetched.front_mut() else { break };
+            let Some(fetched) = self.fetched.first() else { break };
             let next = fetched.next();
             if let Some(assigned) = self.assigned.get_mut(fetched.partition())
                 && !matches!(assigned.position, Position::Wanted(_))
@@ -185,9 +220,9 @@ impl Consumer {
             }
             match next {
                 Ok(Some(record)) => records.push(record),
-                Ok(None) => drop(self.fetched.pop_front()),
+                Ok(None) => self.fetched.drop_first(),
                 Err(error) => {
-                    self.fetched.pop_front();
+                    self.fetched.drop_first();
                     // What came before it is handed out first. The position stands at what cannot
                     // be read, so that it is fetched anew and the error comes again.
                     return if records.is_empty() { Err(error) } else { Ok(records) };

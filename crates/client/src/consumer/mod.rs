@@ -10,7 +10,7 @@ mod positions;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use crate::metadata::TopicPartition;
 use crate::offsets::{ListedOffset, OffsetSpec, list_offsets};
 
 use fetch::FetchDone;
-use fetched::Fetched;
+use fetched::Waiting;
 
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,7 +194,7 @@ pub struct Consumer {
     fetches: FuturesUnordered<BoxFuture<'static, FetchDone>>,
     /// Leaders with a fetch under way.
     busy: BTreeSet<i32>,
-    fetched: VecDeque<Fetched>,
+    fetched: Waiting,
     membership: Option<Membership>,
     events: Vec<RebalanceEvent>,
     last_commit: Instant,
@@ -215,7 +215,7 @@ impl Consumer {
             assigned: BTreeMap::new(),
             fetches: FuturesUnordered::new(),
             busy: BTreeSet::new(),
-            fetched: VecDeque::new(),
+            fetched: Waiting::default(),
             membership: None,
             events: Vec::new(),
             last_commit: now,
@@ -273,7 +273,7 @@ impl Consumer {
             return Err(ClientError::NoSuchPartition(partition.clone()));
         };
         assigned.position = Position::Wanted(start);
-        self.fetched.retain(|fetched| fetched.partition() != partition);
+        self.fetched.forget(partition);
         Ok(())
     }
 

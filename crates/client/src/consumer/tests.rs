@@ -11,7 +11,7 @@ use klamm_protocol::records::{
 use crate::error::ClientError;
 use crate::metadata::TopicPartition;
 
-use super::fetched::Fetched;
+use super::fetched::{Fetched, Waiting};
 use super::{ConsumerConfig, Isolation, Position};
 
 fn batch(base_offset: i64, producer_id: i64, values: &[&str]) -> Bytes {
@@ -104,4 +104,19 @@ fn a_damaged_batch_is_an_error_at_its_offset() {
     assert!(fetched.next().is_ok_and(|record| record.is_some()));
     let error = fetched.next().expect_err("the CRC is wrong");
     assert!(matches!(error, ClientError::Records { offset: 1, .. }), "{error}");
+}
+
+#[test]
+fn what_two_leaders_answer_is_handed_out_once() {
+    let mut waiting = Waiting::default();
+    for _ in 0..2 {
+        let batches = [batch(3, -1, &["a", "b"])];
+        waiting.add(fetched(3, &batches, Isolation::ReadUncommitted, &[]));
+    }
+    let mut found = Vec::new();
+    while let Some(first) = waiting.first() {
+        found.extend(values(first).unwrap().into_iter().map(|(offset, _)| offset));
+        waiting.drop_first();
+    }
+    assert_eq!(found, [3, 4]);
 }
