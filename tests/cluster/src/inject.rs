@@ -171,8 +171,9 @@ impl Stage {
             self.progress(at).await
         };
         let waited = waited.await;
-        let fired =
-            is_stopped(self.broker_mut(victim).pid()) && at.elapsed() > Limits::SHORT.session;
+        // Its session may end sooner after the stop than its time-out is long: what it said last was
+        // said before.
+        let fired = waited.is_ok() && is_stopped(self.broker_mut(victim).pid());
         self.broker_mut(victim).signal(Signal::CONT);
         waited?;
         self.registered(victim).await?;
