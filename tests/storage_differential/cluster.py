@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Three brokers on an ensemble in the place of one, until told to end: cluster.py KEY=VALUE…
 
-Prints where they listen, then kills the leader of their ensemble over and over.
+Prints where they listen, then kills the leader of their ensemble over and over. Ends with an error if a broker has ended
+or panicked by then, or if no leader was killed.
 """
 
 import pathlib
@@ -22,13 +23,19 @@ def main():
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, lambda *_: over.set())
     cluster = Cluster(settings=dict(pair.split("=", 1) for pair in sys.argv[1:]))
+    strikes = 0
     try:
         cluster.start()
         print(f"cluster ready on {cluster.bootstrap}", flush=True)
         while not over.wait(STRIKE_EVERY_S):
             print(cluster.strike().told(), flush=True)
+            strikes += 1
         if not cluster.alive():
             sys.exit(f"a broker has ended\n{cluster.log_tail()}")
+        if "panicked at" in cluster.log_tail(1_000_000):
+            sys.exit(f"a broker has panicked\n{cluster.log_tail()}")
+        if strikes == 0:
+            sys.exit("no leader of the ensemble was killed")
     finally:
         cluster.remove()
 
