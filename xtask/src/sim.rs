@@ -110,7 +110,8 @@ fn first_of_commit(root: &Path) -> Result<u64, String> {
 struct Results {
     left: Range<u64>,
     held: u64,
-    failed: Vec<u64>,
+    /// What each broke; of the scenario that comes before that, nothing.
+    failed: BTreeMap<u64, String>,
     /// Faults by kind, over all seeds that held.
     faults: BTreeMap<String, u64>,
 }
@@ -138,7 +139,8 @@ impl Results {
                 println!(
                     "again: cargo run --release -p klamm-sim --bin klamm-sim -- {seed} --cluster{set}"
                 );
-                self.failed.push(seed);
+                let broken = why.rsplit_once(" fails: ").map_or(&*why, |(_, broken)| broken);
+                self.failed.insert(seed, broken.lines().next().unwrap_or_default().to_owned());
             }
         }
     }
@@ -151,10 +153,14 @@ impl Results {
         if run < asked {
             println!("{} of {asked} were not begun in time", asked - run);
         }
+        // Once more, for whoever has the end of the output only.
+        for (seed, broken) in &self.failed {
+            println!("seed {seed}: {broken}");
+        }
         match (run, self.failed.is_empty()) {
             (0, _) => Err("no seed was run".to_owned()),
             (_, true) => Ok(()),
-            (_, false) => Err(format!("seeds that fail: {:?}", self.failed)),
+            (_, false) => Err(format!("seeds that fail: {:?}", self.failed.keys())),
         }
     }
 }

@@ -1,14 +1,19 @@
 //! `cargo xtask test`: everything that CI runs, step by step.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, PipeReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-/// How many of the last lines of a failed step are shown again at the end.
-const TAIL_LINES: usize = 30;
+/// How many of the last lines of a failed step are shown again at the end: few, or those of two steps
+/// would not both be in what is kept of a long output.
+const TAIL_LINES: usize = 12;
+/// Characters of such a line that are shown.
+const TAIL_LINE_CHARS: usize = 200;
+/// A line longer than this is passed on in pieces.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// How long a process that a step left behind may keep the step's output open.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -213,17 +218,18 @@ fn run_heard(
     Ok(status)
 }
 
-fn pass_on(reader: PipeReader, tail: &Mutex<VecDeque<String>>) {
+fn pass_on(reader: impl Read, tail: &Mutex<VecDeque<String>>) {
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
-    while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
+    while matches!((&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line), Ok(1..)) {
         let text = String::from_utf8_lossy(&line);
         print!("{text}");
         let mut tail = tail.lock().expect("nobody panics with it");
         if tail.len() == TAIL_LINES {
             tail.pop_front();
         }
-        tail.push_back(text.into_owned());
+        tail.push_back(text.trim_end().chars().take(TAIL_LINE_CHARS).collect());
+        drop(tail);
         line.clear();
     }
 }
@@ -231,7 +237,7 @@ fn pass_on(reader: PipeReader, tail: &Mutex<VecDeque<String>>) {
 fn report(results: &[Outcome]) -> ExitCode {
     for Outcome { step, tail, .. } in results.iter().filter(|outcome| !outcome.passed) {
         println!("\n=== the end of {}, which failed", step.name);
-        tail.iter().for_each(|line| print!("{line}"));
+        tail.iter().for_each(|line| println!("{line}"));
     }
     println!("\n=== steps");
     for Outcome { step, passed, took, .. } in results {
@@ -278,4 +284,27 @@ fn policy(root: &Path) -> Vec<Command> {
     check.current_dir(root).args(["check", "bans", "licenses", "sources"]);
     commands.push(check);
     commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail_of(output: &[u8]) -> Vec<String> {
+        let tail = Mutex::default();
+        pass_on(output, &tail);
+        tail.into_inner().expect("nobody panics with it").into()
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_and_long_ones_cut() {
+        let lines: String = (0..100).map(|nth| format!("line {nth}\n")).collect();
+        let kept = tail_of(lines.as_bytes());
+        assert_eq!(kept.len(), TAIL_LINES);
+        assert_eq!(kept.last().map(String::as_str), Some("line 99"));
+        assert_eq!(tail_of(b"no end of line"), ["no end of line"]);
+        let long = vec![b'x'; 3 * usize::try_from(LINE_BYTES_MAX).expect("small") + 1];
+        let lens: Vec<_> = tail_of(&long).iter().map(String::len).collect();
+        assert_eq!(lens, [TAIL_LINE_CHARS, TAIL_LINE_CHARS, TAIL_LINE_CHARS, 1]);
+    }
 }

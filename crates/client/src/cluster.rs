@@ -250,11 +250,13 @@ impl Cluster {
         let Some(found) = metadata.partition(&partition.topic, partition.partition) else {
             return Err(ClientError::NoSuchPartition(partition.clone()));
         };
-        let Some(broker) = found.leader else {
+        // One that is not among the brokers has gone, or is not heard of yet.
+        let leader = found.leader.and_then(|id| Some((id, metadata.brokers.get(&id)?.address())));
+        let Some((broker, address)) = leader else {
             let what = partition.to_string();
             return Err(ClientError::broker(ErrorCode::LeaderNotAvailable, what));
         };
-        let connection = self.broker(broker, lane).await?;
+        let connection = self.connection(&address, lane).await?;
         Ok(Leader { broker, epoch: found.leader_epoch, topic_id, connection })
     }
 

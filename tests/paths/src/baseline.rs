@@ -26,8 +26,8 @@ pub(crate) struct Expected {
     /// For this path's instructions, where the baseline's does not fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tolerance_percent: Option<f64>,
-    /// Calls that depend on how much of a request or an answer the socket takes at once: they are
-    /// told, not judged.
+    /// Calls that depend on how much of a request or an answer the socket takes at once, or on what
+    /// the clock lets come in between: they are told, not judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) by_pace: Vec<String>,
 }

@@ -63,8 +63,10 @@ pub(super) struct ClosedBatch {
     pub(super) base_sequence: Option<i32>,
     pub(super) records_count: i32,
     pub(super) opened: Instant,
-    /// Whether a broker may have it.
+    /// Whether it was ever sent.
     pub(super) was_sent: bool,
+    /// Whether a broker may have it: it was sent, and no answer was final.
+    pub(super) may_be_in_log: bool,
     /// Whether one sent after it was delivered: it is in the log, at an offset that is not known yet.
     pub(super) is_in_log: bool,
     waiting: Vec<Waiting>,
@@ -128,6 +130,7 @@ impl ClosedBatch {
             is_in_log: false,
             opened: self.opened,
             was_sent: false,
+            may_be_in_log: false,
             waiting,
             partition: self.partition.clone(),
             outstanding: Arc::clone(&self.outstanding),
@@ -259,6 +262,7 @@ impl Queue {
             records_count: open.builder.records_count(),
             opened: open.opened,
             was_sent: false,
+            may_be_in_log: false,
             waiting: open.waiting,
             partition: self.partition.clone(),
             outstanding: Arc::clone(&self.outstanding),

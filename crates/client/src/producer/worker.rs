@@ -245,7 +245,8 @@ impl Worker {
         for (nth, (mut batch, error)) in failed.into_iter().enumerate() {
             batch.is_in_log |= self.shared.config.idempotent && nth < in_log;
             if batch.is_in_log {
-                if self.is_too_late(&batch) {
+                // A broker that has lost count of it will never say where it lies.
+                if self.is_too_late(&batch) || has_lost_count(&error) && nth >= in_log {
                     batch.failed(&error);
                 } else {
                     self.again.push_back(batch);
@@ -257,6 +258,7 @@ impl Worker {
                 rewind.get_or_insert(sequence);
             }
             needs_new_identity |= is_first && has_lost_count(&error);
+            batch.may_be_in_log |= batch.was_sent && error.is_retriable();
             match self.verdict(&batch, &error, std::mem::take(&mut is_first)) {
                 Verdict::SendAgain => self.again.push_back(batch),
                 Verdict::Halve => {
@@ -265,8 +267,8 @@ impl Worker {
                     }
                 }
                 Verdict::GiveUp => {
-                    // A broker that may yet append it would make the next one a duplicate.
-                    needs_new_identity |= batch.was_sent && error.is_retriable();
+                    // With its sequence, the next one would be taken for it.
+                    needs_new_identity |= batch.may_be_in_log;
                     batch.failed(&error);
                 }
             }

@@ -52,13 +52,14 @@ fn settle_from(
     next.offline = next.offline.iter().copied().filter(|m| is_current(image, *m)).collect();
     next.partition_epoch += 1;
     next.nonce = context.nonce;
-    if next.leader_epoch != now.leader_epoch {
+    let is_new_epoch = next.leader_epoch != now.leader_epoch;
+    if is_new_epoch {
         next.controller_epoch = context.controller_epoch;
     }
     let path = NodeKey::Partition(topic.id, now.index).path();
     let mut write = Write::new(reason, vec![Op::set(path, encode(&next), now.version)]);
-    if let Some(leader) = next.leader_member().filter(|leader| Some(*leader) != now.leader_member())
-    {
+    // Also where the leader stays: the epoch would go to a registration that is over.
+    if let Some(leader) = next.leader_member().filter(|_| is_new_epoch) {
         check_registration(image, leader.id, &mut write);
     }
     if let Some(assign) = topic.assign() {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -49,15 +49,41 @@ enum Fate {
     Acknowledged,
     /// It is appended, and the answer says that this took too long.
     AppendedLate,
+    /// It is not appended, and that is final.
+    Refused,
+    /// The broker has lost count of the producer.
+    OutOfOrder,
 }
+
+impl Fate {
+    fn code(self) -> ErrorCode {
+        match self {
+            Fate::Acknowledged => ErrorCode::None,
+            Fate::AppendedLate => ErrorCode::RequestTimedOut,
+            Fate::Refused => ErrorCode::TopicAuthorizationFailed,
+            Fate::OutOfOrder => ErrorCode::OutOfOrderSequenceNumber,
+        }
+    }
+
+    fn is_appended(self) -> bool {
+        matches!(self, Fate::Acknowledged | Fate::AppendedLate)
+    }
+}
+
+/// A batch's producer and its first sequence.
+type Sequence = (i64, i32);
 
 #[derive(Default)]
 struct Script {
     fates: VecDeque<Fate>,
-    /// First sequence of each batch, as they came.
-    came: Vec<i32>,
-    /// First sequences in the log; a batch has one record, so that the place is its offset.
-    log: Vec<i32>,
+    /// Who leads, by the answers to come; then broker 1.
+    leaders: VecDeque<i32>,
+    /// The next producer id to give out.
+    next_producer: i64,
+    /// Each batch, as they came.
+    came: Vec<Sequence>,
+    /// What is in the log; a batch has one record, so that the place is its offset.
+    log: Vec<Sequence>,
 }
 
 /// The broker; with `held`, each answer to a batch waits until it may go.
@@ -68,22 +94,25 @@ struct Scripted {
 }
 
 impl Scripted {
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().expect("not poisoned")
+    }
+
     fn produced(&self, request: &ProduceRequest) -> PartitionProduceResponse {
         let records = request.topic_data[0].partition_data[0].records.as_ref().expect("records");
-        let sequence = validate_header(records).expect("a batch").base_sequence;
-        let mut script = self.script.lock().expect("not poisoned");
+        let header = validate_header(records).expect("a batch");
+        let sequence = (header.producer_id, header.base_sequence);
+        let mut script = self.script();
         script.came.push(sequence);
         let fate = script.fates.pop_front().unwrap_or(Fate::Acknowledged);
-        let known = script.log.iter().position(|logged| *logged == sequence);
-        let offset = known.unwrap_or_else(|| {
+        let code = fate.code();
+        let mut offset = script.log.iter().position(|logged| *logged == sequence);
+        if offset.is_none() && fate.is_appended() {
+            offset = Some(script.log.len());
             script.log.push(sequence);
-            script.log.len() - 1
-        });
-        let code = match fate {
-            Fate::Acknowledged => ErrorCode::None,
-            Fate::AppendedLate => ErrorCode::RequestTimedOut,
-        };
-        let base_offset = if code == ErrorCode::None { offset as i64 } else { -1 };
+        }
+        let offset = offset.filter(|_| code == ErrorCode::None);
+        let base_offset = offset.map_or(-1, |offset| offset as i64);
         PartitionProduceResponse { error_code: code.as_i16(), base_offset, ..Default::default() }
     }
 
@@ -100,9 +129,15 @@ impl Scripted {
             let (key, version, id) = (header.api_key, header.api_version, header.correlation_id);
             let encoded = match key {
                 ApiKey::ApiVersions => encode_response(key, version, id, &versions()),
-                ApiKey::Metadata => encode_response(key, version, id, &metadata()),
+                ApiKey::Metadata => {
+                    let leader = self.script().leaders.pop_front().unwrap_or(1);
+                    encode_response(key, version, id, &metadata(leader))
+                }
                 ApiKey::InitProducerId => {
-                    let producer = InitProducerIdResponse { producer_id: 7, ..Default::default() };
+                    let mut script = self.script();
+                    let producer_id = script.next_producer;
+                    script.next_producer += 1;
+                    let producer = InitProducerIdResponse { producer_id, ..Default::default() };
                     encode_response(key, version, id, &producer)
                 }
                 ApiKey::Produce => {
@@ -150,10 +185,10 @@ fn versions() -> ApiVersionsResponse {
     }
 }
 
-fn metadata() -> MetadataResponse {
+fn metadata(leader_id: i32) -> MetadataResponse {
     let broker = MetadataResponseBroker { node_id: 1, host: "b".into(), port: 1, rack: None };
     let partition = MetadataResponsePartition {
-        leader_id: 1,
+        leader_id,
         replica_nodes: vec![1],
         isr_nodes: vec![1],
         ..MetadataResponsePartition::default()
@@ -222,8 +257,8 @@ impl AsyncWrite for Pipe {
 impl Stream for Pipe {}
 
 /// A producer whose batches have one record each, and its broker.
-async fn start(held: bool) -> (Producer, Arc<Scripted>) {
-    let script = Mutex::default();
+async fn start(held: bool, script: Script) -> (Producer, Arc<Scripted>) {
+    let script = Mutex::new(script);
     let broker = Arc::new(Scripted { script, may_answer: Notify::new(), held });
     let env = Env::real().expect("an environment");
     let env = Env { network: Arc::new(OneBroker(Arc::clone(&broker))), ..env };
@@ -231,6 +266,11 @@ async fn start(held: bool) -> (Producer, Arc<Scripted>) {
     let config =
         ProducerConfig { batch_bytes: 150, linger: Duration::ZERO, ..ProducerConfig::default() };
     (Producer::new(cluster, config).expect("a producer"), broker)
+}
+
+/// A sequence of the first producer id that was given out.
+fn of_first(sequence: i32) -> Sequence {
+    (0, sequence)
 }
 
 async fn send(producer: &Producer) -> Delivery {
@@ -241,24 +281,66 @@ async fn send(producer: &Producer) -> Delivery {
 
 #[tokio::test(start_paused = true)]
 async fn what_failed_before_one_that_was_delivered_keeps_its_sequence_and_so_do_later_ones() {
-    let (producer, broker) = start(false).await;
+    let (producer, broker) = start(false, Script::default()).await;
     assert_eq!(send(&producer).await.await.expect("delivered").offset, 0);
-    broker.script.lock().expect("not poisoned").fates =
-        VecDeque::from([Fate::AppendedLate, Fate::Acknowledged]);
+    broker.script().fates = [Fate::AppendedLate, Fate::Acknowledged].into();
     let (late, behind) = (send(&producer).await, send(&producer).await);
     assert_eq!(late.await.expect("delivered").offset, 1);
     assert_eq!(behind.await.expect("delivered").offset, 2);
     assert_eq!(send(&producer).await.await.expect("delivered").offset, 3);
-    let script = broker.script.lock().expect("not poisoned");
-    assert_eq!(script.came, [0, 1, 2, 1, 3]);
-    assert_eq!(script.log, [0, 1, 2, 3]);
+    assert_eq!(broker.script().came, [0, 1, 2, 1, 3].map(of_first));
+    assert_eq!(broker.script().log, [0, 1, 2, 3].map(of_first));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_the_log_of_a_broker_that_has_lost_count_is_given_up() {
+    let (producer, broker) = start(false, Script::default()).await;
+    send(&producer).await.await.expect("delivered");
+    broker.script().fates = [Fate::AppendedLate, Fate::Acknowledged, Fate::OutOfOrder].into();
+    let (late, behind) = (send(&producer).await, send(&producer).await);
+    let error = late.await.expect_err("nobody knows where it lies");
+    assert_eq!(error.code(), Some(ErrorCode::OutOfOrderSequenceNumber));
+    assert_eq!(behind.await.expect("delivered").offset, 2);
+    assert_eq!(send(&producer).await.await.expect("delivered").offset, 3);
+    assert_eq!(broker.script().came, [0, 1, 2, 1, 3].map(of_first));
+}
+
+/// Seed 2688285932026 of the cluster simulation: a batch with the sequence of one that was given up,
+/// but is in the log, is a duplicate to the broker, and would be acknowledged unwritten.
+#[tokio::test(start_paused = true)]
+async fn the_sequence_of_what_may_be_in_the_log_is_not_used_again() {
+    let (producer, broker) = start(false, Script::default()).await;
+    send(&producer).await.await.expect("delivered");
+    broker.script().fates = [Fate::AppendedLate, Fate::Refused].into();
+    let error = send(&producer).await.await.expect_err("refused when it was sent again");
+    assert_eq!(error.code(), Some(ErrorCode::TopicAuthorizationFailed));
+    assert_eq!(send(&producer).await.await.expect("delivered").offset, 2);
+    assert_eq!(broker.script().log, [(0, 0), (0, 1), (1, 0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sequence_of_what_was_never_appended_is_used_again() {
+    let (producer, broker) = start(false, Script::default()).await;
+    send(&producer).await.await.expect("delivered");
+    broker.script().fates = [Fate::Refused].into();
+    send(&producer).await.await.expect_err("refused");
+    assert_eq!(send(&producer).await.await.expect("delivered").offset, 1);
+    assert_eq!(broker.script().log, [0, 1].map(of_first));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_not_among_the_brokers_is_waited_for() {
+    let script = Script { leaders: [4, 4].into(), ..Script::default() };
+    let (producer, broker) = start(false, script).await;
+    assert_eq!(send(&producer).await.await.expect("delivered").offset, 0);
+    assert!(broker.script().leaders.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_first_batch_of_an_identity_goes_alone() {
-    let (producer, broker) = start(true).await;
+    let (producer, broker) = start(true, Script::default()).await;
     let deliveries = [send(&producer).await, send(&producer).await, send(&producer).await];
-    let came = || broker.script.lock().expect("not poisoned").came.len();
+    let came = || broker.script().came.len();
     // Time stands still until nothing is left to do.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(came(), 1, "the broker has not confirmed the first");
@@ -266,5 +348,5 @@ async fn the_first_batch_of_an_identity_goes_alone() {
         broker.may_answer.notify_one();
         delivery.await.expect("delivered");
     }
-    assert_eq!(broker.script.lock().expect("not poisoned").log, [0, 1, 2]);
+    assert_eq!(broker.script().log, [0, 1, 2].map(of_first));
 }

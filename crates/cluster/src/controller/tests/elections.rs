@@ -241,6 +241,17 @@ fn an_election_checks_the_winners_registration_and_the_assignment() {
     assert!(checked.iter().any(|path| path.ends_with("/assign")), "{checked:?}");
 }
 
+/// Seed 2688285932045 of the cluster simulation: the leader may have registered anew meanwhile.
+#[test]
+fn a_new_epoch_of_the_same_leader_checks_its_registration() {
+    let mut world = World::with_brokers(2);
+    world.topic(&[1, 2], OS);
+    world.configure(ConfigResource::topic("t"), &[("flush", "acked")]);
+    let writes = world.decide();
+    let checked: Vec<&str> = writes[0].checks.iter().map(|(path, _)| path.as_str()).collect();
+    assert!(checked.contains(&"/brokers/ids/1") && checked.contains(&"/brokers/epochs/1"));
+}
+
 #[test]
 fn min_isr_follows_the_settings_up_to_the_number_of_replicas() {
     let mut world = World::with_brokers(2);
