@@ -14,8 +14,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "foreign/py
 
 from cluster import Cluster
 
-# So that clients work before, during and after each election of the ensemble.
-STRIKE_EVERY_S = 5
+# So that clients work before, during and after each election of the ensemble; but longer than a session, whose time begins
+# anew with each leader of the ensemble: a broker that is gone would stay registered for as long as this goes on.
+STRIKE_EVERY_S = 8
 
 
 def main():
