@@ -35,12 +35,15 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "lints",
-        what: "clippy over all targets, warnings are errors",
+        what: "clippy over all targets and over the smallest program, warnings are errors",
         run: |root| {
-            vec![cargo(
-                root,
-                &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"],
-            )]
+            let all: &[&str] = &["--workspace", "--all-targets"];
+            let smallest: &[&str] = &["--package", "klamm", "--no-default-features"];
+            let lint = |what: &[&str]| {
+                let words = [&["clippy", "--quiet"][..], what, &["--", "-D", "warnings"]].concat();
+                cargo(root, &words)
+            };
+            vec![lint(all), lint(smallest)]
         },
     },
     Step { name: "policy", what: "licences, sources and bans of dependencies", run: policy },
