@@ -2,9 +2,11 @@
 //! the disk already, but what was confirmed before may be in the page cache only. Once that is
 //! synced too, on every replica in sync, the leader says so and the controller makes it *acked*.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use klamm_cluster::image::ImageUpdate;
 use klamm_cluster::{FlushClass, Partition as PartitionState};
 use klamm_env::Loop;
@@ -12,7 +14,6 @@ use klamm_protocol::ErrorCode;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::acks::{Ack, wait_all};
 use crate::broker::Broker;
 use crate::forwarding::FlushSynced;
 use crate::partition::Partition;
@@ -82,14 +83,26 @@ async fn confirm(broker: Arc<Broker>, topic: Uuid, index: i32) {
     }
 }
 
-/// Makes everything durable that was there when this began, and waits until the followers have done
-/// so: what they ask for says it. Whether it is.
+/// Makes everything durable that was there when this began, and waits until all replicas in sync have
+/// done so: what they ask for says it. Whether they have.
 async fn sync(broker: &Broker, partition: &Arc<Partition>, leader_epoch: i32) -> bool {
     let Some(end) = partition.with_log(|log| log.log_end_offset()) else { return false };
     let job = Arc::clone(partition);
     partition.dir().run_job(&*broker.env.threads, move |_| job.checkpoint()).await;
-    let ack = Ack { partition: Arc::clone(partition), leader_epoch, end_offset: end };
-    let outcomes = wait_all(&[ack], Signal::default(), FOLLOWERS_MAX).await;
-    let synced = partition.with_log(|log| log.synced_end_offset());
-    outcomes == [Ok(())] && synced.is_some_and(|synced| synced >= end)
+    let signal = Arc::new(Signal::default());
+    // No high watermark comes as far as this: woken by what followers say, and by a change of the ISR
+    // or the epoch.
+    let key = partition.waiters().add(i64::MAX, &signal);
+    let mut over = pin!(tokio::time::sleep(FOLLOWERS_MAX));
+    let synced = loop {
+        match partition.is_synced_by_all(leader_epoch, end) {
+            Some(false) => {}
+            decided => break decided.is_some(),
+        }
+        if let Either::Right(_) = select(pin!(signal.fired()), &mut over).await {
+            break false;
+        }
+    };
+    partition.waiters().remove(key);
+    synced
 }

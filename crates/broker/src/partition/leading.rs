@@ -136,10 +136,25 @@ impl Partition {
         let isr = &replicated.progress.committed().isr;
         let is_member = isr.iter().any(|member| member.id == fetch.id);
         let changes = is_member != (fetch.offset >= high_watermark);
-        let woken = self.commit(&mut state);
+        let mut woken = self.commit(&mut state);
+        if state.flush() == Some(FlushClass::Syncing) {
+            woken.extend(self.waiters.all());
+        }
         drop(state);
         fire_all(&woken);
         Ok(changes)
+    }
+
+    /// Whether all that lies below `end` is on the disk of this leader and, as they have said in leader
+    /// epoch `epoch`, of every replica that may be in sync; `None` when that epoch is over. The high
+    /// watermark does not tell: it may have got there when it meant less (R18c). While the partition
+    /// is syncing, its waiters are woken whenever the answer may have changed.
+    pub(crate) fn is_synced_by_all(&self, epoch: i32, end: i64) -> Option<bool> {
+        let state = self.lock();
+        state.leadership.filter(|leadership| leadership.epoch == epoch)?;
+        let own = state.log.as_ref().is_some_and(|log| log.synced_end_offset() >= end);
+        let known = state.replication.as_ref();
+        Some(own && known.is_none_or(|known| known.progress.is_held_by_all(end)))
     }
 
     /// Whether everything that was ever told to be committed is below the high watermark.
@@ -224,5 +239,73 @@ impl Partition {
             (Some(_), Some(log)) => self.end_waiters.passed(log.synced_end_offset()),
             _ => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use klamm_cluster::Member;
+    use klamm_env::Env;
+    use klamm_log::{LogConfig, LogDir, Origin, TopicPartition};
+    use klamm_protocol::compression::Compression;
+    use klamm_protocol::records::{BatchBuilder, NewRecord};
+    use tempfile::TempDir;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::data_dir::DataDir;
+
+    const LAG: Duration = Duration::from_secs(30);
+
+    /// Broker 1 leads in `epoch`, 2 is in sync.
+    fn leads(partition: &Partition, epoch: i32, flush: FlushClass) {
+        let isr = [1, 2].map(|id| Member { id, epoch: 1 }).to_vec();
+        let partition_epoch = epoch;
+        let committed =
+            Committed { version: epoch, partition_epoch, isr, elr: Vec::new(), min_isr: 2 };
+        let replication = Replication { me: 1, committed, replicas: vec![1, 2], lag_max: LAG };
+        let leadership = Leadership { epoch, flush, min_isr: 2, isr: 2 };
+        partition.apply(Role::Leads(leadership, Some(replication)), &LogConfig::default());
+    }
+
+    fn fetched(partition: &Partition, epoch: i32, offset: i64) {
+        let (id, broker_epoch, sound_since) = (2, 1, 0);
+        let fetch =
+            ReplicaFetch { id, broker_epoch, sound_since, stays: true, offset, log_start: 0 };
+        partition.replica_fetched(epoch, fetch).expect("it is a replica");
+    }
+
+    /// Seed 6204 of the cluster simulation: a follower that has not said in this epoch what is on its
+    /// disk counted as synced, since the high watermark had been there when it meant less.
+    #[tokio::test]
+    async fn what_was_committed_unsynced_is_synced_once_each_follower_says_so_in_the_new_class() {
+        let env = Env::real().expect("an environment");
+        let folder = TempDir::new().expect("a folder");
+        let log_dir = LogDir::open(Arc::clone(&env.files), folder.path()).expect("taken");
+        let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
+        let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
+        let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config));
+        leads(&partition, 0, FlushClass::Os);
+        partition.open().await.expect("opened");
+        let mut builder = BatchBuilder::new(Compression::None, usize::MAX);
+        builder.append(&NewRecord::default()).expect("no bound");
+        let batch = builder.build().expect("nothing is compressed");
+        partition.append(&batch, None, Origin::Client, true).expect("appended");
+        fetched(&partition, 0, 1);
+        assert_eq!(partition.high_watermark(), 1, "nobody has synced");
+
+        leads(&partition, 1, FlushClass::Syncing);
+        partition.checkpoint();
+        assert_eq!(partition.is_synced_by_all(1, 1), Some(false));
+        let signal = Arc::new(Signal::default());
+        partition.waiters().add(i64::MAX, &signal);
+        fetched(&partition, 1, 0);
+        assert!(signal.fired().now_or_never().is_some());
+        assert_eq!(partition.is_synced_by_all(1, 1), Some(false));
+        fetched(&partition, 1, 1);
+        assert!(signal.fired().now_or_never().is_some(), "nobody would ever look again");
+        assert_eq!(partition.is_synced_by_all(1, 1), Some(true));
+        assert_eq!(partition.is_synced_by_all(0, 1), None, "that epoch is over");
     }
 }

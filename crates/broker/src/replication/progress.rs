@@ -219,6 +219,12 @@ impl Progress {
             .collect()
     }
 
+    /// Whether every follower that may be in sync has said in this epoch that it holds all that lies
+    /// below `end`.
+    pub(crate) fn is_held_by_all(&self, end: i64) -> bool {
+        self.maximal_isr().into_iter().all(|id| self.counted_end(id) >= end)
+    }
+
     /// The ids, but for the leader's own.
     fn maximal_isr(&self) -> BTreeSet<i32> {
         let others = |ids: &mut dyn Iterator<Item = i32>| ids.filter(|id| *id != self.me).collect();

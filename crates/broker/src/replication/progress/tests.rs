@@ -42,6 +42,22 @@ fn what_the_slowest_member_holds_is_committed() {
 }
 
 #[test]
+fn what_all_hold_is_what_each_has_said_in_this_epoch_wherever_the_high_watermark_is() {
+    let mut leader = leads(&[1, 2, 3], 2);
+    assert!(!leader.is_held_by_all(0), "nobody has fetched in this epoch");
+    leader.fetched(fetch(2, 100), 100, Duration::ZERO);
+    assert!(!leader.is_held_by_all(100));
+    leader.fetched(fetch(3, 99), 100, Duration::ZERO);
+    assert_eq!(leader.high_watermark(100, 100, at(0)), 100, "since an earlier epoch");
+    assert!(!leader.is_held_by_all(100));
+    leader.fetched(fetch(3, 100), 100, Duration::ZERO);
+    assert!(leader.is_held_by_all(100));
+    leader.fetched(ReplicaFetch { sound_since: 11, ..fetch(3, 100) }, 100, Duration::ZERO);
+    assert!(!leader.is_held_by_all(100), "its entry stands for what is lost");
+    assert!(leads(&[1], 1).is_held_by_all(100), "alone");
+}
+
+#[test]
 fn nothing_is_committed_below_min_insync_replicas() {
     let leader = leads(&[1], 2);
     assert_eq!(leader.high_watermark(7, 100, at(0)), 7);
