@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use klamm_broker::config::load;
-use klamm_broker::{Broker, RunningBroker, StartError};
+use klamm_broker::{Broker, MembershipError, RunningBroker, StartError};
 use klamm_env::Env;
+use klamm_log::LogDirError;
 use klamm_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use klamm_protocol::messages::{CreateTopicsRequest, MetadataRequest};
 use tempfile::TempDir;
@@ -30,6 +31,9 @@ pub(crate) fn start_in(env: Env, dirs: &str, set: &[(&str, &str)]) -> TestBroker
     try_start_in(env, dirs, set).expect("a broker")
 }
 
+/// Longest that a stopped broker's directory stays taken.
+const LET_GO_WITHIN: Duration = Duration::from_secs(2);
+
 fn try_start_in(env: Env, dirs: &str, set: &[(&str, &str)]) -> Result<TestBroker, StartError> {
     let mut settings = vec![
         ("log.dirs".to_owned(), dirs.to_owned()),
@@ -40,8 +44,18 @@ fn try_start_in(env: Env, dirs: &str, set: &[(&str, &str)]) -> Result<TestBroker
     assert_eq!(loaded.reports, Vec::<String>::new());
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let running = runtime.block_on(Broker::start(env, loaded.config))?;
-    Ok(TestBroker { runtime, running })
+    // A job of the broker before this one may not have ended yet.
+    let deadline = Instant::now() + LET_GO_WITHIN;
+    loop {
+        match runtime.block_on(Broker::start(env.clone(), loaded.config.clone())) {
+            Err(StartError::Membership(MembershipError::LogDir(LogDirError::InUse { .. })))
+                if Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            started => return Ok(TestBroker { running: started?, runtime }),
+        }
+    }
 }
 
 /// The same, in a directory of its own.
