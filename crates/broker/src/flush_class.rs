@@ -89,6 +89,9 @@ async fn sync(broker: &Broker, partition: &Arc<Partition>, leader_epoch: i32) ->
     let Some(end) = partition.with_log(|log| log.log_end_offset()) else { return false };
     let job = Arc::clone(partition);
     partition.dir().run_job(&*broker.env.threads, move |_| job.checkpoint()).await;
+    if partition.with_log(|log| log.synced_end_offset()).is_none_or(|synced| synced < end) {
+        return false;
+    }
     let signal = Arc::new(Signal::default());
     // No high watermark comes as far as this: woken by what followers say, and by a change of the ISR
     // or the epoch.

@@ -7,6 +7,8 @@
 //! The last stable offset is the high watermark, unless a transaction below it is open, or its marker
 //! is not below it. Transactions are not offered, but a log that was taken over may hold some.
 
+#[cfg(test)]
+mod fixture;
 mod following;
 mod leading;
 mod opening;

@@ -300,14 +300,12 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
-    use klamm_env::Env;
-    use klamm_log::{LogConfig, LogDir, Origin, TopicPartition};
+    use klamm_log::{LogConfig, Origin};
     use klamm_protocol::compression::Compression;
     use klamm_protocol::records::{BatchBuilder, NewRecord};
     use tempfile::TempDir;
-    use uuid::Uuid;
 
-    use super::super::{Leadership, Role};
+    use super::super::{Leadership, Role, fixture};
     use super::*;
 
     /// Far beyond what the caller may be held up.
@@ -315,20 +313,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_consumer_that_does_not_read_on_holds_up_a_cut_and_not_its_caller() {
-        let env = Env::real().expect("an environment");
-        let folder = TempDir::new().expect("a folder");
-        let log_dir = LogDir::open(Arc::clone(&env.files), folder.path()).expect("taken");
-        let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
-        let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
-        let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config.clone()));
+        let (_folder, partition) = fixture::partition();
+        let config = LogConfig::default();
         let flush = FlushClass::Acked;
         let leads = Leadership { epoch: 0, flush, min_isr: 1, isr: 1 };
         partition.apply(Role::Leads(leads, None), &config);
         let reader = partition.open().await.expect("opened").clone();
-        let mut builder = BatchBuilder::new(Compression::None, usize::MAX);
-        builder.append(&NewRecord::default()).expect("no bound");
-        let batch = builder.build().expect("nothing is compressed");
-        partition.append(&batch, None, Origin::Client, true).expect("appended");
+        partition.append(&fixture::one_record(), None, Origin::Client, true).expect("appended");
         let follows = Following { leader: 2, epoch: 1, flush, unclean_epoch: -1 };
         partition.apply(Role::Follows(follows), &config);
         let being_sent = reader.read(0, u64::MAX, i64::MAX, true).expect("readable");
@@ -344,12 +335,7 @@ mod tests {
 
     /// A follower of broker 2 in leader epoch 0, that holds nothing yet.
     async fn follower() -> (TempDir, Arc<Partition>) {
-        let env = Env::real().expect("an environment");
-        let folder = TempDir::new().expect("a folder");
-        let log_dir = LogDir::open(Arc::clone(&env.files), folder.path()).expect("taken");
-        let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
-        let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
-        let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config));
+        let (folder, partition) = fixture::partition();
         follow(&partition, 0, -1);
         partition.open().await.expect("opened");
         (folder, partition)

@@ -148,7 +148,7 @@ impl Partition {
     /// Whether all that lies below `end` is on the disk of this leader and, as they have said in leader
     /// epoch `epoch`, of every replica that may be in sync; `None` when that epoch is over. The high
     /// watermark does not tell: it may have got there when it meant less (R18c). While the partition
-    /// is syncing, its waiters are woken whenever the answer may have changed.
+    /// is syncing, its waiters are woken by all that followers say.
     pub(crate) fn is_synced_by_all(&self, epoch: i32, end: i64) -> Option<bool> {
         let state = self.lock();
         state.leadership.filter(|leadership| leadership.epoch == epoch)?;
@@ -246,15 +246,10 @@ impl Partition {
 mod tests {
     use futures_util::FutureExt;
     use klamm_cluster::Member;
-    use klamm_env::Env;
-    use klamm_log::{LogConfig, LogDir, Origin, TopicPartition};
-    use klamm_protocol::compression::Compression;
-    use klamm_protocol::records::{BatchBuilder, NewRecord};
-    use tempfile::TempDir;
-    use uuid::Uuid;
+    use klamm_log::{LogConfig, Origin};
 
+    use super::super::fixture;
     use super::*;
-    use crate::data_dir::DataDir;
 
     const LAG: Duration = Duration::from_secs(30);
 
@@ -280,18 +275,10 @@ mod tests {
     /// disk counted as synced, since the high watermark had been there when it meant less.
     #[tokio::test]
     async fn what_was_committed_unsynced_is_synced_once_each_follower_says_so_in_the_new_class() {
-        let env = Env::real().expect("an environment");
-        let folder = TempDir::new().expect("a folder");
-        let log_dir = LogDir::open(Arc::clone(&env.files), folder.path()).expect("taken");
-        let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
-        let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
-        let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config));
+        let (_folder, partition) = fixture::partition();
         leads(&partition, 0, FlushClass::Os);
         partition.open().await.expect("opened");
-        let mut builder = BatchBuilder::new(Compression::None, usize::MAX);
-        builder.append(&NewRecord::default()).expect("no bound");
-        let batch = builder.build().expect("nothing is compressed");
-        partition.append(&batch, None, Origin::Client, true).expect("appended");
+        partition.append(&fixture::one_record(), None, Origin::Client, true).expect("appended");
         fetched(&partition, 0, 1);
         assert_eq!(partition.high_watermark(), 1, "nobody has synced");
 

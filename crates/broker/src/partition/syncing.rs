@@ -195,8 +195,7 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
-    use klamm_env::Env;
-    use klamm_log::{LogConfig, LogDir, Origin, TopicPartition};
+    use klamm_log::{LogConfig, Origin};
     use klamm_protocol::ErrorCode;
     use klamm_protocol::compression::Compression;
     use klamm_protocol::records::{
@@ -204,17 +203,10 @@ mod tests {
     };
     use tempfile::TempDir;
     use tokio::runtime::Builder;
-    use uuid::Uuid;
 
+    use super::super::fixture::{self, one_record};
     use super::super::{Leadership, Role};
     use super::*;
-    use crate::data_dir::DataDir;
-
-    fn one_record() -> Vec<u8> {
-        let mut builder = BatchBuilder::new(Compression::None, usize::MAX);
-        builder.append(&NewRecord::default()).expect("no bound");
-        builder.build().expect("nothing is compressed").to_vec()
-    }
 
     fn leads(epoch: i32) -> Role {
         Role::Leads(Leadership { epoch, flush: FlushClass::Acked, min_isr: 1, isr: 1 }, None)
@@ -223,13 +215,8 @@ mod tests {
     /// An open partition that is led in epoch 0.
     fn led() -> (TempDir, Arc<Partition>) {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let env = Env::real().expect("a runtime for blocking work");
-        let folder = TempDir::new().expect("a folder");
-        let log_dir = LogDir::open(Arc::clone(&env.files), folder.path()).expect("taken");
-        let dir = Arc::new(DataDir::new(Arc::new(log_dir)));
-        let (id, config) = (TopicPartition::new("t", 0), LogConfig::default());
-        let partition = Arc::new(Partition::new(env, id, Uuid::from_u128(7), dir, config.clone()));
-        partition.apply(leads(0), &config);
+        let (folder, partition) = fixture::partition();
+        partition.apply(leads(0), &LogConfig::default());
         runtime.block_on(partition.open()).expect("opened");
         (folder, partition)
     }
